@@ -1,0 +1,44 @@
+# make demo       data → training → evaluation → picture, on a laptop, with nothing but Python and this file
+# make test       the whole test suite
+# make benchmark  our speed beside PyTorch's
+# make lint       what ruff has to say
+#
+# Each makes the virtual environment it needs in .venv first. PYTHON chooses the interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test benchmark lint clean
+
+demo: .venv/installed
+	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
+
+test: .venv/installed-for-tests
+	$(BIN)/python -m pytest
+
+benchmark: .venv/installed-for-tests
+	$(BIN)/python tools/benchmark.py step
+	$(BIN)/python tools/benchmark.py input
+
+lint: .venv/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); use Python 3.11, 3.12 or 3.13, for example: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# Each stamp holds the seconds that its installation took.
+.venv/installed: requirements.txt | .venv/bin/python
+	@echo "Installing requirements.txt into .venv (a few minutes, about 2 GB)"
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt && \
+		echo $$(($$(date +%s) - start)) > $@
+
+.venv/installed-for-tests: requirements-test.txt requirements.txt | .venv/bin/python
+	@echo "Installing requirements-test.txt into .venv (a few minutes, about 4 GB)"
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt && \
+		echo $$(($$(date +%s) - start)) > $@
