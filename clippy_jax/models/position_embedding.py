@@ -1,0 +1,51 @@
+"""DINO's position embedding, resized to any grid of patches exactly as PyTorch's bicubic interpolation does it.
+
+`jax.image.resize(..., "cubic")` uses the cubic kernel with a = -0.5 and PyTorch the one with a = -0.75, so the two do
+not agree. The sampling weights are small matrices (14 columns for a ViT trained at 224 pixels), built in NumPy while
+tracing; what is left on the device is one matrix product along each axis.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+CUBIC_A = -0.75  # PyTorch's bicubic kernel
+
+
+def resize_position_embedding(
+    table: Float[Array, "1 tokens D"], grid: tuple[int, int], interpolation: Literal["dino", "plain"]
+) -> Float[Array, "1 new_tokens D"]:
+    """Fits a table made for a square grid (CLS entry first) to the patch grid (rows, columns) of another image size.
+
+    `dino` samples at the coordinates of the scale factor (grid + 0.1) / trained grid, as `interpolate_pos_encoding` of
+    DINO's `vision_transformer.py` does; `plain` uses the true ratio. Both leave the table alone on its own grid.
+    """
+    trained = round((table.shape[1] - 1) ** 0.5)
+    if grid == (trained, trained):
+        return table
+    margin = 0.1 if interpolation == "dino" else 0.0
+    rows, columns = (_bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
+    patches = table[0, 1:].reshape(trained, trained, -1)
+    patches = jnp.einsum("hi,wj,ijd->hwd", rows, columns, patches, precision=jax.lax.Precision.HIGHEST)
+    return jnp.concatenate([table[:, :1], patches.reshape(1, grid[0] * grid[1], -1)], axis=1)
+
+
+def _bicubic_matrix(size: int, new_size: int, scale: float) -> Float[np.ndarray, "new_size size"]:
+    """Weights that take `size` samples to `new_size` (`align_corners=False`, no antialias, edge samples repeated)."""
+    position = (np.arange(new_size) + 0.5) / scale - 0.5
+    first = np.floor(position).astype(int)
+    matrix = np.zeros((new_size, size))
+    for tap in range(-1, 3):
+        column = np.clip(first + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(new_size), column), _cubic_kernel(position - (first + tap)))
+    return matrix.astype(np.float32)
+
+
+def _cubic_kernel(distance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    x = np.abs(distance)
+    near = ((CUBIC_A + 2) * x - (CUBIC_A + 3)) * x**2 + 1
+    far = ((CUBIC_A * x - 5 * CUBIC_A) * x + 8 * CUBIC_A) * x - 4 * CUBIC_A
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

@@ -1,0 +1,135 @@
+"""The image tower: a Vision Transformer with DINO's exact function.
+
+Pre-norm blocks, LayerNorm eps 1e-6, exact (erf) GELU, a bias on query, key and value, a CLS token and learned positions,
+as in Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021) and its released ViTs.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from clippy_jax.config import ImageTowerConfig
+from clippy_jax.models.position_embedding import resize_position_embedding
+from clippy_jax.models.precision import Precision
+
+# The released DINO backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
+SIZES = {
+    "Ti/16": dict(width=48, depth=3, heads=3, mlp_width=96, patch_size=16),
+    "S/16": dict(width=384, depth=12, heads=6, mlp_width=1536, patch_size=16),
+    "S/8": dict(width=384, depth=12, heads=6, mlp_width=1536, patch_size=8),
+    "B/16": dict(width=768, depth=12, heads=12, mlp_width=3072, patch_size=16),
+    "B/8": dict(width=768, depth=12, heads=12, mlp_width=3072, patch_size=8),
+}
+
+_INITIALIZER = nn.initializers.truncated_normal(0.02)
+
+
+@flax.struct.dataclass
+class ImageTokens:
+    """What the tower says about a batch of images, after its final LayerNorm.
+
+    Under patch dropout the grid is gone: the kept patch tokens come as one row, `h` = 1.
+    """
+
+    patches: Float[Array, "B h w D"]
+    cls: Float[Array, "B D"]
+    attention: Float[Array, "B heads tokens tokens"] | None  # of the last block, CLS first; None unless asked for
+
+
+class VisionTransformer(nn.Module):
+    """Images to tokens, at any size that the patch size divides."""
+
+    config: ImageTowerConfig
+    precision: Precision
+    rematerialise: bool = False
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], *, train: bool = False, return_attention: bool = False
+    ) -> ImageTokens:
+        """Encodes normalised images; `train` turns patch dropout on (it draws from the random stream "dropout").
+
+        Raises:
+          ValueError: the patch size does not divide the height or the width.
+        """
+        config, precision = self.config, self.precision
+        batch, height, width, _ = images.shape
+        if height % config.patch_size or width % config.patch_size:
+            raise ValueError(f"patches of {config.patch_size} pixels do not divide an image of {height}x{width}")
+        grid = (height // config.patch_size, width // config.patch_size)
+        trained = config.image_size // config.patch_size
+
+        tokens = nn.Dense(config.width, name="patch_embedding", dtype=precision.dtype, precision=precision.matmul)(
+            _split_into_patches(images, config.patch_size)
+        )
+        cls = self.param("cls_token", _INITIALIZER, (1, 1, config.width))
+        positions = self.param("position_embedding", _INITIALIZER, (1, 1 + trained**2, config.width))
+        positions = resize_position_embedding(positions, grid, config.position_interpolation).astype(tokens.dtype)
+        cls = jnp.broadcast_to(cls.astype(tokens.dtype) + positions[:, :1], (batch, 1, config.width))
+        tokens = tokens + positions[:, 1:]
+        if train and config.patch_dropout > 0:
+            tokens = _drop_patches(tokens, config.patch_dropout, self.make_rng("dropout"))
+            grid = (1, tokens.shape[1])
+        tokens = jnp.concatenate([cls, tokens], axis=1)
+
+        block = nn.remat(Block, prevent_cse=False) if self.rematerialise else Block
+        blocks = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.depth)
+        # The carry holds one attention map, which every block overwrites, so that asking for the last costs one map.
+        attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention else None
+        (tokens, attention), _ = blocks(config, precision, name="blocks")((tokens, attention), None)
+
+        tokens = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=precision.dtype, name="norm")(tokens)
+        patches = tokens[:, 1:].reshape(batch, *grid, config.width)
+        return ImageTokens(patches=patches, cls=tokens[:, 0], attention=attention)
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, each after a LayerNorm and around a residual connection."""
+
+    config: ImageTowerConfig
+    precision: Precision
+
+    @nn.compact
+    def __call__(self, carry, _):
+        tokens, attention = carry
+        width, heads = self.config.width, self.config.heads
+
+        def norm(name):
+            return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=self.precision.dtype, name=name)
+
+        def dense(features, name):
+            return nn.Dense(
+                features,
+                kernel_init=_INITIALIZER,
+                dtype=self.precision.dtype,
+                precision=self.precision.matmul,
+                name=name,
+            )
+
+        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
+        qkv = dense(3 * width, "qkv")(norm("norm1")(tokens))
+        query, key, value = jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, heads, width // heads), 2, 0)
+        logits = jnp.einsum("BqHK,BkHK->BHqk", query, key, precision=self.precision.matmul)
+        weights = jax.nn.softmax(logits.astype(jnp.float32) * (width // heads) ** -0.5)
+        mixed = jnp.einsum("BHqk,BkHK->BqHK", weights.astype(value.dtype), value, precision=self.precision.matmul)
+        tokens = tokens + dense(width, "projection")(mixed.reshape(tokens.shape))
+
+        hidden = nn.gelu(dense(self.config.mlp_width, "mlp_in")(norm("norm2")(tokens)), approximate=False)
+        tokens = tokens + dense(width, "mlp_out")(hidden)
+        return (tokens, None if attention is None else weights), None
+
+
+def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Array, "B N values"]:
+    """Cuts images into patches, row by row; the values of a patch run over its rows, columns, then channels."""
+    batch, height, width, channels = images.shape
+    patches = images.reshape(batch, height // size, size, width // size, size, channels)
+    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
+
+
+def _drop_patches(tokens: Float[Array, "B N D"], rate: float, key: Array) -> Float[Array, "B kept D"]:
+    """Keeps a random `max(1, int(N * (1 - rate)))` of each image's patch tokens, in their order."""
+    count = max(1, int(tokens.shape[1] * (1 - rate)))
+    chosen = jax.lax.top_k(jax.random.uniform(key, tokens.shape[:2]), count)[1]
+    return jnp.take_along_axis(tokens, jnp.sort(chosen)[..., None], axis=1)
