@@ -1,0 +1,104 @@
+"""Joining the processes of a run, from the launcher that started them or from flags."""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import jax
+
+from clippy_jax.errors import InputError
+
+_HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
+
+# What each launcher sets: variables that mark a started task, the number of processes, this process's number.
+_SLURM = (("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"), "SLURM_NTASKS", "SLURM_PROCID")
+_OPEN_MPI = ((), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+_MPICH = ((), "PMI_SIZE", "PMI_RANK")
+
+
+def initialize(
+    coordinator_address: str | None = None, process_count: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins this process to the others of its run; does nothing where the process is alone.
+
+    Slurm (`srun`), Open MPI 4, indexed Kubernetes jobs and TPU pods need no flags. Other MPI launchers need only the
+    address. With one process per node, the process uses all of the node's GPUs; with several, each uses its own.
+    `process_count=1` keeps a process alone whatever its environment says. Call it before anything touches a device.
+
+    Args:
+      coordinator_address: "host:port" at which the first process meets the others.
+      process_count: processes of the run.
+      process_id: number of this process, from 0.
+
+    Raises:
+      InputError: flags and environment do not describe a run, or the processes cannot meet.
+    """
+    if process_count == 1 and not process_id:
+        return
+    if (coordinator_address, process_count, process_id) != (None, None, None):
+        launched_count, launched_id = _launched()
+        process_count = launched_count if process_count is None else process_count
+        process_id = launched_id if process_id is None else process_id
+        _check_flags(coordinator_address, process_count, process_id)
+        _join(coordinator_address=coordinator_address, num_processes=process_count, process_id=process_id)
+    elif (count := _launched()[0] or 1) > 1:
+        tells_address = "OMPI_MCA_orte_hnp_uri" if _OPEN_MPI[1] in os.environ else "SLURM_STEP_NODELIST"
+        if tells_address not in os.environ:
+            raise InputError(
+                f"this MPI launcher started {count} processes but does not say where the first one is; "
+                "add --coordinator_address=HOST:PORT"
+            )
+        _join(local_device_ids=_local_device_ids(count))
+    elif _in_indexed_kubernetes_job():
+        if importlib.util.find_spec("kubernetes") is None:
+            raise InputError(
+                f"an indexed Kubernetes job needs the package kubernetes (pip install kubernetes), or {_HOW_BY_FLAGS}"
+            )
+        _join()
+    elif os.environ.get("TPU_ML_PLATFORM") == "JAX":  # set by `import jax` on a TPU machine
+        _join()
+
+
+def _launched() -> tuple[int | None, int | None]:
+    """Process count and this process's number as the launcher tells; None each where there is no launcher."""
+    for markers, count, number in (_OPEN_MPI, _SLURM, _MPICH):
+        if all(variable in os.environ for variable in (*markers, count, number)):
+            return int(os.environ[count]), int(os.environ[number])
+    return None, None
+
+
+def _in_indexed_kubernetes_job() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+
+
+def _local_device_ids(process_count: int) -> Sequence[int] | None:
+    """No restriction for the only process of a node; else JAX's own choice, a GPU for each."""
+    alone = process_count == int(os.environ.get("SLURM_STEP_NUM_NODES", 0))
+    alone |= os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    return [] if alone else None
+
+
+def _check_flags(coordinator_address: str | None, process_count: int | None, process_id: int | None) -> None:
+    flags = {
+        "--coordinator_address": coordinator_address,
+        "--process_count": process_count,
+        "--process_id": process_id,
+    }
+    missing = [name for name, value in flags.items() if value is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing; a run of several processes needs {_HOW_BY_FLAGS}")
+    host, _, port = coordinator_address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--coordinator_address must be HOST:PORT, not {coordinator_address!r}")
+    if process_count < 1:
+        raise InputError(f"--process_count must be at least 1, not {process_count}")
+    if not 0 <= process_id < process_count:
+        raise InputError(f"--process_id must be from 0 to {process_count - 1} (--process_count - 1), not {process_id}")
+
+
+def _join(**arguments) -> None:
+    try:
+        jax.distributed.initialize(**arguments)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error

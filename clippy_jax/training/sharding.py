@@ -1,0 +1,61 @@
+"""Where arrays live: a mesh with one axis, `data`, over all devices of all processes.
+
+The batch is split over it. Parameters and optimizer state are `replicated`, or split too (`fsdp`); the compiler puts in
+the collectives that either choice needs.
+"""
+
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Shaped
+
+from clippy_jax.errors import InputError
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along `data`."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Split along the first dimension."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fsdp"]) -> Any:
+    """The sharding of each leaf of a train state (arrays or their shapes).
+
+    `fsdp` splits the largest dimension that the devices divide; of stacked blocks, never the layers, since the scan
+    over them needs one whole layer at a time. What no dimension of fits stays replicated.
+    """
+    if parameters == "replicated":
+        return jax.tree.map(lambda _: replicated(mesh), state)
+
+    def split(path, leaf):
+        stacked = any(getattr(entry, "key", None) == "blocks" for entry in path)
+        dimensions = range(1 if stacked else 0, len(leaf.shape))
+        fitting = [d for d in dimensions if leaf.shape[d] % mesh.size == 0 and leaf.shape[d] > 0]
+        if not fitting:
+            return replicated(mesh)
+        largest = max(fitting, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "data"))
+
+    return jax.tree_util.tree_map_with_path(split, state)
+
+
+def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Array, "..."]:
+    """The global array of a batch of which each process holds a contiguous part."""
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), local)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
+    """Raises `InputError` if the devices do not divide the batch; `key` names its configuration field or flag."""
+    if batch_size < 1 or batch_size % mesh.size:
+        raise InputError(f"{key} is {batch_size}, which {mesh.size} devices do not divide; use a multiple of {mesh.size}")

@@ -1,0 +1,55 @@
+"""The training step: loss → gradient → update → clamp.
+
+One pure function of the global batch. How many devices share the work is decided outside, by the shardings of its
+arguments (`sharding.py`); nothing here depends on it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from clippy_jax.config import Config
+from clippy_jax.models.clippy import MAX_LOGIT_SCALE, CLIPpy
+from clippy_jax.training.losses import softmax_contrastive_loss
+from clippy_jax.training.optimizer import make_optimizer, split_frozen
+from clippy_jax.training.schedule import learning_rate
+from clippy_jax.training.state import TrainState
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+def make_train_step(
+    config: Config,
+) -> Callable[[TrainState, UInt8[Array, "B H W 3"], Int[Array, "B L"]], tuple[TrainState, Metrics]]:
+    """The step function of a run: (state, images, tokens) → (state, metrics)."""
+    model = CLIPpy(config.model)
+    optimizer = make_optimizer(config.optimizer, config.schedule)
+    rate = learning_rate(config.schedule)
+
+    def train_step(state, images, tokens):
+        trained, frozen = split_frozen(state.params, config.optimizer.freeze)
+        dropout_key = jax.random.fold_in(state.key, state.step)
+
+        def loss_of(trained):
+            image, text, logit_scale = model.apply(
+                {"params": {**trained, **frozen}}, images, tokens, train=True, rngs={"dropout": dropout_key}
+            )
+            return softmax_contrastive_loss(image, text, logit_scale, config.loss.reduction)
+
+        loss, gradient = jax.value_and_grad(loss_of)(trained)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trained)
+        params = {**optax.apply_updates(trained, updates), **frozen}
+        params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOGIT_SCALE)
+
+        metrics = {
+            "loss": loss,
+            "logit_scale": jnp.exp(params["logit_scale"]),
+            "learning_rate": rate(state.step),
+            "gradient_norm": optax.global_norm(gradient),
+        }
+        return TrainState(state.step + 1, params, optimizer_state, state.key), metrics
+
+    return train_step
