@@ -1,0 +1,195 @@
+"""The assembled training input: from the configuration to batches of uint8 images and token ids.
+
+The global batch of step k is a function of the configuration, the data set and k alone. A process makes its part of
+it by random access, so nothing has to be remembered to continue at any step, with any number of processes, and no
+shard, worker or epoch ever runs dry. Threads do the work, a few samples at a time: reading, decoding and resizing
+release Python's global lock.
+"""
+
+import collections
+import concurrent.futures
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int32, UInt8
+from threadpoolctl import threadpool_limits
+
+from clippy_jax.config import InputConfig
+from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline import captions, crops, images
+from clippy_jax.input_pipeline.order import Order
+from clippy_jax.input_pipeline.sample import BadSample
+from clippy_jax.input_pipeline.sources import open_source
+from clippy_jax.input_pipeline.tokenizer import load_tokenizer
+
+_CHUNK = 16  # samples per task: enough for the overhead of a task to vanish
+_SUBSTITUTES = 100  # tried for one bad sample before giving up
+_UNIFORMS = 24  # random numbers per slot: a crop and a flip, rounded up to a multiple of Philox's 4
+_FLIP = crops.UNIFORMS
+
+
+class Batch(NamedTuple):
+    """This process's part of a global batch, B = batch_size / process_count, L = the longest of `text_lengths`."""
+
+    images: UInt8[np.ndarray, "B H W 3"]
+    tokens: Int32[np.ndarray, "B L"]
+
+
+def bucket_length(longest: int, text_lengths: Sequence[int]) -> int:
+    """The smallest of the fixed text lengths that holds a text of `longest` tokens (the largest, if none does)."""
+    return min((length for length in text_lengths if length >= longest), default=max(text_lengths))
+
+
+class _PendingBatch(NamedTuple):
+    """A batch and the tasks that have to end before it is whole."""
+
+    batch: Batch
+    tasks: list[concurrent.futures.Future]
+
+
+class TrainingInput:
+    """An opened and checked data set, from which the batches of any step can be made.
+
+    Attributes:
+      num_samples: samples of the data set that have an image and a caption.
+      left_out: samples that have not, by cause.
+      steps_per_epoch: whole global batches in the data set.
+      tokenizer: what the captions are encoded with.
+    """
+
+    def __init__(self, config: InputConfig, process_index: int = 0, process_count: int = 1):
+        """Opens everything.
+
+        Raises:
+          InputError: the data, the tokenizer or the batch size is wrong.
+        """
+        _check(config, process_count)
+        self._config = config
+        self.tokenizer = load_tokenizer(config.tokenizer)
+        self._source = open_source(config, process_index, process_count)
+        self.num_samples = len(self._source)
+        self.left_out = dict(self._source.left_out)
+        if self.num_samples < config.batch_size:
+            causes = ", ".join(f"{count} {cause}" for cause, count in self.left_out.items())
+            raise InputError(
+                f"config.input.train: {config.train!r} holds {self.num_samples} samples"
+                f"{f' (left out: {causes})' if causes else ''}, fewer than config.input.batch_size={config.batch_size}"
+            )
+        self._order = Order(self.num_samples, config.batch_size, config.seed)
+        self.steps_per_epoch = self._order.steps_per_epoch
+        self._local_batch = config.batch_size // process_count
+        self._first_slot = process_index * self._local_batch
+        self._skipped: collections.Counter[str] = collections.Counter()
+        self._skipped_lock = threading.Lock()
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Bad samples that this process has met and replaced so far, by cause."""
+        with self._skipped_lock:
+            return dict(self._skipped)
+
+    def batches(self, start_step: int = 0, num_steps: int | None = None) -> Iterator[Batch]:
+        """Yields the batches of steps start_step, start_step + 1, ...; the coming ones are made in the background.
+
+        Args:
+          num_steps: how many; None for no end.
+
+        Raises:
+          InputError: no readable sample can be found.
+        """
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ahead = max(2, -(-2 * workers * _CHUNK // self._local_batch))  # two tasks for every worker, two whole batches
+        end = None if num_steps is None else start_step + num_steps
+        pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="input")
+        pending: collections.deque[_PendingBatch] = collections.deque()
+        step = start_step
+        try:
+            # Each worker multiplies small matrices: threads below the workers would only wait for each other.
+            with threadpool_limits(limits=1, user_api="blas"):
+                while end is None or step < end or pending:
+                    while len(pending) <= ahead and (end is None or step < end):
+                        pending.append(self._submit(pool, step))
+                        step += 1
+                    batch, tasks = pending.popleft()
+                    for task in tasks:
+                        task.result()
+                    yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: concurrent.futures.Executor, step: int) -> _PendingBatch:
+        size = self._config.image_size
+        batch = Batch(
+            np.empty((self._local_batch, size, size, 3), np.uint8),
+            np.empty((self._local_batch, max(self._config.text_lengths)), np.int32),
+        )
+        chunks = (slice(i, min(i + _CHUNK, self._local_batch)) for i in range(0, self._local_batch, _CHUNK))
+        return _PendingBatch(batch, [pool.submit(self._fill, batch, step, chunk) for chunk in chunks])
+
+    def _fill(self, batch: Batch, step: int, chunk: slice) -> None:
+        """Makes one chunk of this process's part of a step's batch."""
+        first, last = self._first_slot + chunk.start, self._first_slot + chunk.stop
+        indices = self._order.indices(step)[first:last].tolist()
+        uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
+        texts = []
+        for i, (index, numbers) in enumerate(zip(indices, uniforms)):
+            batch.images[chunk.start + i], text = self._make(step, first + i, index, numbers)
+            texts.append(text)
+        batch.tokens[chunk] = self.tokenizer.encode(texts, batch.tokens.shape[1])
+
+    def _make(self, step: int, slot: int, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
+        """The pair for one slot of a global batch; a bad sample is replaced by one that follows from the slot."""
+        for attempt in range(_SUBSTITUTES):
+            try:
+                return self._load(index, uniforms)
+            except BadSample as bad:
+                with self._skipped_lock:
+                    self._skipped[bad.cause] += 1
+            index = int(np.random.default_rng((self._config.seed, step, slot, attempt)).integers(self.num_samples))
+        raise InputError(
+            f"config.input.train: {_SUBSTITUTES} samples of {self._config.train!r} in a row are bad "
+            f"({', '.join(self.skipped)}); check the files"
+        )
+
+    def _load(self, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
+        config = self._config
+        sample = self._source[index]
+        text = captions.clean(sample.caption) if config.clean_captions else sample.caption
+        if not text.strip():
+            raise BadSample("captionless")
+        photo = images.decode(sample.image)
+        box = crops.random_resized_crop(
+            *photo.shape[:2], config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
+        )
+        image = images.crop_and_resize(photo, box, config.image_size)
+        return (image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image), text
+
+
+def slot_uniforms(seed: int, step: int, first: int, last: int) -> Float64[np.ndarray, "slots uniforms"]:
+    """The random numbers in [0, 1) of slots first to last of a step's global batch, whoever asks for them."""
+    bits = np.random.Philox(key=(seed, step))
+    bits.advance(first * _UNIFORMS // 4)  # a counter makes 4 numbers
+    return np.random.Generator(bits).random((last - first, _UNIFORMS))
+
+
+def _check(config: InputConfig, process_count: int) -> None:
+    """Raises InputError for values that no data set fits."""
+    if config.batch_size < 1 or config.batch_size % process_count:
+        raise InputError(
+            f"config.input.batch_size={config.batch_size} cannot be divided among {process_count} processes; "
+            f"make it a positive multiple of {process_count}"
+        )
+    if min((config.image_size, config.seed + 1, *config.text_lengths)) < 1 or not config.text_lengths:
+        raise InputError(
+            f"config.input.image_size={config.image_size}, text_lengths={config.text_lengths} and seed={config.seed} "
+            f"must be positive (the seed may be 0), with at least one length"
+        )
+    for name, (low, high), limit in (
+        ("crop_scale", config.crop_scale, 1),
+        ("crop_ratio", config.crop_ratio, float("inf")),
+    ):
+        if not 0 < low <= high <= limit:
+            raise InputError(f"config.input.{name}={(low, high)} must be (low, high) with 0 < low <= high <= {limit}")

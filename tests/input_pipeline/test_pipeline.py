@@ -1,0 +1,243 @@
+import itertools
+import pathlib
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline import crops, images
+from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, bucket_length, slot_uniforms
+from clippy_jax.input_pipeline.sample import BadSample
+
+
+def collected(config, start=0, steps=7, process_count=1):
+    """The global batches, put together from all processes."""
+    inputs = [TrainingInput(config, process, process_count) for process in range(process_count)]
+    parts = zip(*(one.batches(start, steps) for one in inputs), strict=True)
+    return [Batch(*(np.concatenate(arrays) for arrays in zip(*batches))) for batches in parts]
+
+
+def assert_equal(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others):
+        np.testing.assert_array_equal(batch.images, other.images)
+        np.testing.assert_array_equal(batch.tokens, other.tokens)
+
+
+def numbers(training_input, batches):
+    """Which photos are in each batch: photo i has the caption "photo i"."""
+    ids = training_input.tokenizer.encode([f"photo {i}" for i in range(100)], 16)
+    known = {tuple(row): i for i, row in enumerate(ids.tolist())}
+    return [[known[tuple(row)] for row in batch.tokens.tolist()] for batch in batches]
+
+
+def test_a_batch_holds_what_its_samples_make(input_config, shards, photo, encoded):
+    """Every image is its photo, decoded, cropped by its slot's random numbers, resized and perhaps mirrored."""
+    config = input_config(shards)
+    training_input = TrainingInput(config)
+    assert training_input.num_samples == 23 and training_input.steps_per_epoch == 3
+    assert training_input.left_out == {}
+    batches = list(training_input.batches(2, 3))
+    for step, batch, photos in zip((2, 3, 4), batches, numbers(training_input, batches)):
+        assert batch.images.shape == (6, 32, 32, 3) and batch.images.dtype == np.uint8
+        assert batch.tokens.shape == (6, 16) and batch.tokens.dtype == np.int32
+        for image, number, uniforms in zip(batch.images, photos, slot_uniforms(0, step, 0, 6).tolist()):
+            pixels = images.decode(encoded(photo(number), quality=90))
+            box = crops.random_resized_crop(60, 80, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS])
+            expected = images.crop_and_resize(pixels, box, 32)
+            np.testing.assert_array_equal(image, expected[:, ::-1] if uniforms[crops.UNIFORMS] < 0.5 else expected)
+
+
+def test_the_seed_decides(input_config, shards):
+    config = input_config(shards)
+    assert_equal(collected(config), collected(config))
+    other = collected(input_config(shards, seed=1))
+    assert not np.array_equal(collected(config)[0].tokens, other[0].tokens)
+
+
+@pytest.mark.parametrize("start", [1, 3, 5])
+def test_starting_anywhere_continues_the_run(input_config, shards, start):
+    config = input_config(shards)
+    assert_equal(collected(config, start, 7 - start), collected(config)[start:])
+
+
+@pytest.mark.parametrize("process_count", [2, 3, 6])
+def test_any_number_of_processes_makes_the_same_batches(input_config, shards, process_count):
+    config = input_config(shards)
+    assert_equal(collected(config, process_count=process_count), collected(config))
+
+
+def test_a_part_larger_than_a_task(input_config, shards):
+    """Slots keep their random numbers however the batch is cut into tasks."""
+    config = input_config(shards, batch_size=22)
+    assert_equal(collected(config, steps=3, process_count=2), collected(config, steps=3))
+
+
+def test_epochs_follow_one_another(input_config, shards):
+    training_input = TrainingInput(input_config(shards))
+    photos = numbers(training_input, training_input.batches(0, 12))
+    epochs = [sum(photos[i : i + 3], []) for i in range(0, 12, 3)]
+    assert all(len(set(epoch)) == 18 for epoch in epochs), "a sample comes twice in an epoch"
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert set(sum(epochs, [])) == set(range(23))
+
+
+def test_augmentation_differs_between_epochs_and_slots(input_config, shards):
+    uniforms = np.concatenate([slot_uniforms(0, step, 0, 6) for step in range(20)])
+    assert len(np.unique(uniforms)) == uniforms.size
+    assert abs(uniforms.mean() - 0.5) < 0.02
+
+
+def test_the_end_of_a_run_and_an_endless_one(input_config, shards):
+    training_input = TrainingInput(input_config(shards))
+    assert list(training_input.batches(5, 0)) == []
+    assert len(list(training_input.batches(0, 1))) == 1
+    endless = training_input.batches(0, None)
+    assert len(list(itertools.islice(endless, 50))) == 50
+    endless.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("input")]
+
+
+def bad_shard(path, write_tar, photo, encoded, good):
+    """Good samples behind one of every kind that is odd or bad."""
+    cut = encoded(photo(1), quality=90)[:-200]
+    samples = {
+        "grey.jpg": (encoded(photo(1).convert("L")), "photo 1"),
+        "cmyk.jpg": (encoded(photo(2).convert("CMYK")), "photo 2"),
+        "rgba.png": (encoded(photo(3).convert("RGBA"), "PNG"), "photo 3"),
+        "palette.png": (encoded(photo(4).convert("P"), "PNG"), "photo 4"),
+        "webp.webp": (encoded(photo(5), "WEBP"), "photo 5"),
+        "disguised.jpg": (encoded(photo(6), "WEBP"), "photo 6"),
+        "truncated.jpg": (cut, "photo 90"),
+        "undecodable.jpg": (b"<html>gone</html>", "photo 91"),
+        "blank.jpg": (encoded(photo(1)), " \n"),
+        "captionless.jpg": (encoded(photo(1)), ""),
+    }
+    samples |= {f"{i}.jpg": (encoded(photo(i)), f"photo {i}") for i in range(7, 7 + good)}
+    members = {}
+    for name, (image, caption) in samples.items():
+        members[name] = image
+        members[name.partition(".")[0] + ".txt"] = caption.encode()
+    return write_tar(path, members)
+
+
+def test_odd_samples_are_used_and_bad_ones_replaced(input_config, tmp_path, write_tar, photo, encoded):
+    config = input_config(bad_shard(tmp_path / "0.tar", write_tar, photo, encoded, good=6), batch_size=15)
+    training_input = TrainingInput(config)
+    assert training_input.num_samples == 15 and training_input.left_out == {"captionless": 1}
+    (photos,) = numbers(training_input, training_input.batches(0, 1))
+    assert set(photos) == set(range(1, 13)), "a good sample is missing or a bad one is in"
+    skipped = training_input.skipped
+    assert set(skipped) == {"truncated", "undecodable", "captionless"}
+    assert sum(skipped.values()) >= 3
+    assert_equal(collected(config, 1, 4, process_count=3), collected(config, 0, 5)[1:])
+
+
+def test_bad_samples_shift_nothing(input_config, shards, monkeypatch):
+    """The good samples of a run are those of a run without bad ones, in the same slots with the same pixels."""
+    config = input_config(shards)
+    good = collected(config)
+    decode, calls = images.decode, []
+    monkeypatch.setattr(images, "decode", lambda data: calls.append(data) or decode(data))
+    collected(config, steps=1)
+    victims = set(calls[:2])
+
+    def fail_on_victims(data):
+        if data in victims:
+            raise BadSample("undecodable")
+        return decode(data)
+
+    monkeypatch.setattr(images, "decode", fail_on_victims)
+    replaced = 0
+    for batch, other in zip(collected(config), good):
+        changed = (batch.images != other.images).any(axis=(1, 2, 3))
+        replaced += changed.sum()
+        np.testing.assert_array_equal(batch.tokens[~changed], other.tokens[~changed])
+    assert 2 <= replaced <= 6, "seven steps are two epochs and a step: each victim comes two or three times"
+
+
+def test_a_batch_of_bad_samples_only(input_config, tmp_path, write_tar, photo, encoded):
+    members = {}
+    for i in range(20):
+        members |= {f"{i}.jpg": encoded(photo(i)) if i >= 18 else b"bad", f"{i}.txt": f"photo {i}".encode()}
+    training_input = TrainingInput(input_config(write_tar(tmp_path / "0.tar", members), batch_size=2))
+    photos = numbers(training_input, training_input.batches(0, 10))
+    assert set(sum(photos, [])) == {18, 19}
+    assert training_input.skipped["undecodable"] >= 18
+
+
+def test_nothing_but_bad_samples_ends_in_one_line(input_config, tmp_path, write_tar):
+    members = {f"{i}.{kind}": b"bad" for i in range(6) for kind in ("jpg", "txt")}
+    training_input = TrainingInput(input_config(write_tar(tmp_path / "0.tar", members)))
+    with pytest.raises(InputError, match=r"100 samples of .* in a row are bad \(undecodable\)"):
+        next(training_input.batches(0, None))
+
+
+def test_captions_are_cleaned_if_wanted(input_config, tmp_path, write_tar, photo, encoded):
+    members = {"a.jpg": encoded(photo(0)), "a.txt": b"red &amp;amp;  blue"}
+    shard = write_tar(tmp_path / "0.tar", members)
+    for wanted, text in ((True, "red & blue"), (False, "red &amp;amp;  blue")):
+        config = input_config(shard, batch_size=1, text_lengths=(64,), clean_captions=wanted)
+        training_input = TrainingInput(config)
+        (batch,) = training_input.batches(0, 1)
+        np.testing.assert_array_equal(batch.tokens, training_input.tokenizer.encode([text], 64))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flip(input_config, shards, flip):
+    """With whole images as crops, an image is its photo or, half the time and only if wanted, its mirror image."""
+    config = input_config(shards, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=flip)
+    plain = collected(input_config(shards, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False), steps=9)
+    mirrored = 0
+    for batch, other in zip(collected(config, steps=9), plain):
+        same = (batch.images == other.images).all(axis=(1, 2, 3))
+        assert (same | (batch.images == other.images[:, :, ::-1]).all(axis=(1, 2, 3))).all()
+        mirrored += (~same).sum()
+    assert 15 <= mirrored <= 39 if flip else mirrored == 0
+
+
+def test_synthetic_data(input_config):
+    (batch,) = TrainingInput(input_config("synthetic")).batches(123_456, 1)
+    assert len({image.tobytes() for image in batch.images}) == 6
+    assert (batch.tokens != 0).any(axis=1).all()
+
+
+def test_bucket_length():
+    lengths = (16, 32, 48, 77)
+    assert [bucket_length(n, lengths) for n in (1, 16, 17, 33, 77, 78)] == [16, 16, 32, 48, 77, 77]
+
+
+@pytest.mark.parametrize(
+    "fields, process_count, message",
+    [
+        ({"batch_size": 8}, 3, "batch_size=8 cannot be divided among 3 processes"),
+        ({"batch_size": 0}, 1, "batch_size=0"),
+        ({"batch_size": 24}, 1, "holds 23 samples, fewer than config.input.batch_size=24"),
+        ({"text_lengths": ()}, 1, "text_lengths"),
+        ({"seed": -1}, 1, "seed"),
+        ({"image_size": 0}, 1, "image_size"),
+        ({"crop_scale": (0.0, 1.0)}, 1, "crop_scale"),
+        ({"crop_scale": (0.5, 1.5)}, 1, "crop_scale"),
+        ({"crop_ratio": (2.0, 1.0)}, 1, "crop_ratio"),
+        ({"tokenizer": "/nowhere"}, 1, "tokenizer: the folder /nowhere does not exist"),
+        ({"train": "/nowhere/{00000..00001}.tar"}, 1, "the folder /nowhere does not exist"),
+    ],
+)
+def test_bad_input_ends_in_one_line(input_config, shards, fields, process_count, message):
+    with pytest.raises(InputError, match=message) as error:
+        TrainingInput(input_config(**{"train": shards} | fields), 0, process_count)
+    assert "\n" not in str(error.value)
+
+
+def test_no_tensorflow_and_no_jax():
+    """Input needs neither, so neither takes an accelerator or time to start."""
+    code = (
+        "import sys, clippy_jax.input_pipeline.pipeline; "
+        "print([name for name in ('tensorflow', 'jax', 'torch') if name in sys.modules])"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert printed.stdout.strip() == "[]"
