@@ -1,0 +1,1 @@
+"""Evaluations with named protocols, the same for the command line and for a training run."""

@@ -1,0 +1,71 @@
+"""From patch embeddings to a label for every pixel: similarity maps, stretched bilinearly, and their argmax.
+
+Stretching is linear, so the similarities of stretched features equal the stretched similarities; the latter are a tenth
+of the size. A map is made in strips of rows, so memory does not grow with the picture's height, and for any size up to
+a padded one, so pictures of many sizes share one compiled function.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32
+
+STRIP_ROWS = 64
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def padded_length(length: int) -> int:
+    """The next multiple of the strip's height."""
+    return -(-length // STRIP_ROWS) * STRIP_ROWS
+
+
+def interpolation_weights(length: Int[Array, ""] | int, padded: int, patches: int) -> Float[Array, "padded patches"]:
+    """The bilinear interpolation from `patches` to `length` positions as a matrix.
+
+    As PyTorch's `interpolate(mode="bilinear", align_corners=False)`; rows past `length` carry no meaning.
+    """
+    position = (jnp.arange(padded) + 0.5) * (patches / length) - 0.5
+    position = jnp.clip(position, 0, patches - 1)
+    return jnp.maximum(0, 1 - jnp.abs(position[:, None] - jnp.arange(patches)))
+
+
+def similarity_maps(patches: Float[Array, "h w D"], classes: Float[Array, "C D"]) -> Float[Array, "h w C"]:
+    """The cosine of every patch with every class; both come L2-normalised."""
+    return jnp.einsum("hwd,cd->hwc", patches, classes, precision=HIGHEST)
+
+
+def label_map(
+    similarities: Float[Array, "h w C"], size: Int[Array, "2"], padded: tuple[int, int]
+) -> Int32[Array, "H W"]:
+    """The most similar class of every pixel.
+
+    Args:
+      similarities: of every patch with every class.
+      size: height and width of the picture in pixels.
+      padded: at least that, and static; both multiples of `STRIP_ROWS`. Labels outside `size` carry no meaning.
+    """
+    grid_height, grid_width, _ = similarities.shape
+    columns = interpolation_weights(size[1], padded[1], grid_width)
+    rows = interpolation_weights(size[0], padded[0], grid_height)
+    wide = jnp.einsum("Ww,hwc->hWc", columns, similarities, precision=HIGHEST)
+
+    def strip(strip_rows: Float[Array, "S h"]) -> Int32[Array, "S W"]:
+        return jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST).argmax(axis=-1).astype(jnp.int32)
+
+    return jax.lax.map(strip, rows.reshape(-1, STRIP_ROWS, grid_height)).reshape(padded)
+
+
+@functools.partial(jax.jit, static_argnames="padded")
+def _label_map(patches, classes, size, padded):
+    return label_map(similarity_maps(patches, classes), size, padded)
+
+
+def name_pixels(
+    patches: Float[Array, "h w D"], classes: Float[np.ndarray, "C D"], height: int, width: int
+) -> Int32[np.ndarray, "H W"]:
+    """The index of the most similar class at every pixel of one picture of `height` by `width`."""
+    padded = (padded_length(height), padded_length(width))
+    labels = _label_map(patches, classes, np.array([height, width], np.int32), padded)
+    return np.asarray(labels)[:height, :width]

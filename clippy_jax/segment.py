@@ -1,0 +1,121 @@
+r"""Photos and words to coloured segments.
+
+python -m clippy_jax.segment --checkpoint=clippy_5k.pt \
+    --image=photo.jpg --labels="cat,dog,background" --output=overlay.png
+python -m clippy_jax.segment --checkpoint=runs/b16 --voc=/data/VOC2012 --count=6 --output=segments.png
+
+The second form shows scenes of a PASCAL-VOC-shaped tree beside their ground truth.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from clippy_jax.analysis import segment_picture
+from clippy_jax.command_line import Parser
+from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.evaluators import evaluation_image, voc_tree
+from clippy_jax.evaluators.vocabulary import IGNORED_LABEL, photo_prompt
+
+
+def flags() -> Parser:
+    """The program's flags."""
+    parser = Parser(prog="python -m clippy_jax.segment", description="Colours photos by the words they show.")
+    parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
+    parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
+    parser.add_argument("--image", action="append", metavar="FILE", help="a photo; repeat it for more rows")
+    parser.add_argument("--labels", help='words to tell apart, with commas: "cat,dog,background"')
+    parser.add_argument("--voc", metavar="DIR", help="PASCAL-VOC-shaped tree, instead of --image and --labels")
+    parser.add_argument("--split", default="val", help="which list of the tree")
+    parser.add_argument("--count", type=int, default=6, help="scenes of the tree, taken evenly from the list")
+    parser.add_argument("--image_size", type=int, help="pixels of the short side as fed; the training size by default")
+    parser.add_argument("--output", required=True, metavar="FILE", help="picture to write, replaced if it exists")
+    return parser
+
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Checks the command, names every pixel and writes the picture."""
+    args = flags().parse_args(arguments)
+    output = pathlib.Path(args.output)
+    _check_output(output)
+    if bool(args.image) == bool(args.voc):
+        raise InputError("add either --image=FILE (with --labels) or --voc=DIR")
+    if args.voc:
+        tree = voc_tree.read(args.voc, args.split)
+        names, prompts = tree.vocabulary.classes, tree.vocabulary.prompts
+        photos, truths = _scenes(tree, args.count)
+    else:
+        names = _words(args.labels)
+        prompts = [photo_prompt(name) for name in names]
+        photos, truths = [_photo(path) for path in args.image], None
+    # Imported here so that a wrong command is answered at once.
+    from clippy_jax.evaluators.prompt_embeddings import class_embeddings
+    from clippy_jax.evaluators.segmentation import segment
+    from clippy_jax.inference import load_model
+
+    model = load_model(args.checkpoint, args.tokenizer)
+    image_size = model.image_size if args.image_size is None else args.image_size
+    evaluation_image.check_image_size(image_size, model.config.image.patch_size)
+    classes = class_embeddings(model, [[prompt] for prompt in prompts], progress=False)
+    predictions = [segment(model, photo, classes, image_size) for photo in photos]
+    predictions = [np.where(labels < len(names), labels, 0) for labels in predictions]
+    columns = ("photo", "segments") if truths is None else ("photo", "ground truth", "prediction")
+    label_maps = zip(predictions) if truths is None else zip(truths, predictions)
+    rows = [segment_picture.Row(photo, maps) for photo, maps in zip(photos, label_maps)]
+    temporary = output.with_name(f".{os.getpid()}.{output.name}")
+    segment_picture.draw(rows, columns, names).save(temporary)
+    temporary.replace(output)
+    print(f"written: {output}")
+
+
+def _check_output(output: pathlib.Path) -> None:
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise InputError(f"--output={output} must end in .png, .jpg or .webp")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")
+
+
+def _words(labels: str | None) -> list[str]:
+    words = [word.strip() for word in (labels or "").split(",") if word.strip()]
+    if not 2 <= len(words) <= IGNORED_LABEL:
+        raise InputError(
+            f'--labels needs 2 to {IGNORED_LABEL} words to tell apart, for example --labels="cat,dog,background"'
+        )
+    repeated = sorted({word for word in words if words.count(word) > 1})
+    if repeated:
+        raise InputError(f"--labels names {repeated[0]!r} more than once")
+    return words
+
+
+def _photo(path: str) -> PIL.Image.Image:
+    """A photo the way up that its camera noted."""
+    try:
+        image = evaluation_image.open_image(pathlib.Path(path))
+    except OSError:
+        raise InputError(f"--image={path} cannot be read as an image") from None
+    return PIL.ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _scenes(tree: voc_tree.VOCTree, count: int) -> tuple[list[PIL.Image.Image], list[np.ndarray]]:
+    """Photos and ground truth of `count` scenes, evenly spaced over the split."""
+    if not 1 <= count <= len(tree.images):
+        raise InputError(f"--count={count}: {tree.split} of {tree.folder} has {len(tree.images)} scenes")
+    chosen = np.arange(count) * len(tree.images) // count
+    photos, truths = [], []
+    for index in chosen:
+        voc_tree.check_sizes(tree.images[index], tree.masks[index])
+        try:
+            photos.append(evaluation_image.open_image(tree.images[index]).convert("RGB"))
+        except OSError:
+            raise InputError(f"{tree.images[index]} cannot be read as an image") from None
+        truths.append(np.asarray(voc_tree.read_mask(tree.masks[index], len(tree.vocabulary.classes))))
+    return photos, truths
+
+
+if __name__ == "__main__":
+    main()

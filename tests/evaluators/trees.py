@@ -1,0 +1,60 @@
+"""Small trees in the real layouts, drawn from a seed."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+
+CLASSES = ("background", "apple", "zebra", "car")
+FOLDED = ("grass", "sand")
+PALETTE = [channel for index in range(256) for channel in (index, (index * 67) % 256, (index * 149) % 256)]
+
+
+def picture(random: np.random.Generator, width: int, height: int) -> PIL.Image.Image:
+    """Smooth blobs of colour."""
+    coarse = random.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return PIL.Image.fromarray(coarse).resize((width, height), PIL.Image.Resampling.BILINEAR)
+
+
+def save_mask(labels: np.ndarray, path: pathlib.Path) -> None:
+    """Writes labels as a palette PNG, as PASCAL VOC does."""
+    mask = PIL.Image.fromarray(labels.astype(np.uint8))
+    mask.putpalette(PALETTE)
+    mask.save(path)
+
+
+def voc_tree(
+    root: pathlib.Path, sizes: Sequence[tuple[int, int]], split: str = "val", words: bool = True, seed: int = 0
+) -> pathlib.Path:
+    """A PASCAL-VOC-shaped tree with one scene for each (width, height); labels 0-3 in blocks, with some 255."""
+    random = np.random.default_rng(seed)
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / part).mkdir(parents=True)
+    names = [f"scene_{index:03d}" for index in range(len(sizes))]
+    for name, (width, height) in zip(names, sizes):
+        picture(random, width, height).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+        coarse = PIL.Image.fromarray(random.choice(np.array([0, 1, 2, 3, 255], np.uint8), (6, 6)))
+        labels = np.asarray(coarse.resize((width, height), PIL.Image.Resampling.NEAREST)).copy()
+        labels[0, 0] = 3
+        save_mask(labels, root / "SegmentationClass" / f"{name}.png")
+    (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    if words:
+        (root / "vocabulary.json").write_text(json.dumps({"classes": CLASSES, "folded_into_background": FOLDED}))
+    return root
+
+
+def image_folder(root: pathlib.Path, images: int, seed: int = 0) -> pathlib.Path:
+    """An ImageNet-shaped tree of three classes in turn, with a vocabulary of its own."""
+    random = np.random.default_rng(seed)
+    classes = {"class_a": "apple", "class_b": "Zebra", "class_c": "car"}
+    for name in classes:
+        (root / name).mkdir(parents=True)
+    for index in range(images):
+        name = list(classes)[index % len(classes)]
+        picture(random, 40 + index % 7, 50 - index % 5).save(root / name / f"{index:03d}.jpg")
+    (root / "vocabulary.json").write_text(
+        json.dumps({"classes": classes, "templates": ["a photo of {a} {c}", "many {c}.", "a photo of {a} {c}"]})
+    )
+    return root
