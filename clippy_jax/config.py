@@ -255,7 +255,7 @@ def _parse(value: Any, wanted: Any, path: str) -> Any:
                 raise InputError(f"{path}.{key} is not a configuration key; {hint}")
         for key in types:
             if key not in value:
-                raise InputError(f"{path}.{key} is missing; it must be a {_name(types[key])}")
+                raise InputError(f"{path}.{key} is missing; it must be {_name(types[key])}")
         return wanted(**{key: _parse(value[key], kind, f"{path}.{key}") for key, kind in types.items()})
     if typing.get_origin(wanted) is tuple:
         return _parse_tuple(value, typing.get_args(wanted), path)

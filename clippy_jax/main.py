@@ -1,0 +1,57 @@
+"""The training program.
+
+python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 --config.input.train='/data/cc12m/{00000..01242}.tar'
+
+Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
+"""
+
+import os
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from clippy_jax import config as schema
+from clippy_jax.errors import InputError, exit_with_one_line
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, for example configs/b16.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, configuration, tokenizer.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
+_PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "How many processes train together.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
+
+
+@exit_with_one_line
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line, with one line for a flag, a field or a file that does not exist."""
+    try:
+        rest = flags.FLAGS(argv)
+        _CONFIG.value.keys()  # a configuration file that cannot be read says so when it is looked into
+    except flags.Error as error:
+        raise InputError(f"{error}; see --help") from None
+    except AttributeError as error:  # an override of a field that the configuration does not have
+        missing = error.args[0].args[0] if isinstance(error.args[0], KeyError) else str(error)
+        raise InputError(f"--config has no field {' '.join(missing.split())}") from None
+    except OSError as error:
+        raise InputError(f"--config: {' '.join(str(error).split())}") from None
+    return rest
+
+
+@exit_with_one_line
+def main(argv: list[str]) -> None:
+    """Checks the command, joins the other processes if there are any, and trains."""
+    if len(argv) > 1:
+        raise InputError(f"{argv[1]!r} is not a flag; options look like --config.input.batch_size=256")
+    config = schema.parse(_CONFIG.value)
+    logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorBoard loads TensorFlow where it is installed
+    # Imported here so that a wrong command is answered at once.
+    from clippy_jax.train import train_and_evaluate
+    from clippy_jax.training import distributed
+
+    distributed.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
+    train_and_evaluate(config, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,127 @@
+import dataclasses
+import pathlib
+import runpy
+
+import pytest
+from ml_collections import ConfigDict
+
+from clippy_jax.config import Config, parse, parse_model
+from clippy_jax.errors import InputError
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
+def values_of(name: str) -> ConfigDict:
+    values = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+    values.input.train = values.input.train or "data.tar"
+    values.input.tokenizer = values.input.tokenizer or "tokenizer"
+    return values
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_configuration_file_fits_the_schema(path):
+    assert isinstance(parse(values_of(path.stem)), Config)
+
+
+def test_b16_is_the_public_recipe():
+    config = parse(values_of("b16"))
+    assert (config.input.batch_size, config.input.image_size, config.input.text_lengths[-1]) == (8192, 224, 77)
+    assert (config.input.crop_scale, config.input.crop_ratio, config.input.flip) == ((0.9, 1.0), (3 / 4, 4 / 3), False)
+    assert dataclasses.astuple(config.schedule) == (5e-4, 10_000, 43_008, 5_000)
+    assert dataclasses.astuple(config.optimizer) == (0.9, 0.999, 1e-8, 0.2, 0.0, ())
+    assert (config.model.pooling, config.loss.reduction) == ("max_with_cls", "mean")
+    assert (config.model.image.patch_dropout, config.model.text.dropout) == (0.0, 0.1)
+    assert (config.model.precision, config.model.rematerialise) == ("float32", True)
+
+
+def test_reads_back_what_it_wrote():
+    config = parse(values_of("b16"))
+    assert parse(dataclasses.asdict(config)) == config
+
+
+def test_integers_stand_for_floats_but_not_the_other_way_round():
+    values = values_of("b16").to_dict()
+    values["optimizer"]["gradient_clip_norm"] = 1
+    assert parse(values).optimizer.gradient_clip_norm == 1.0
+    values["seed"] = 1.5
+    with pytest.raises(InputError, match="config.seed must be int, not 1.5"):
+        parse(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optimizer.bet1", 0.9, "config.optimizer.bet1 is not a configuration key; did you mean 'beta1'?"),
+        ("zzz", 1, "config.zzz is not a configuration key; known here: model, init, input"),
+        ("model", 3, "config.model must be a group of fields, not 3"),
+        ("model.pooling", "mean", "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', not 'mean'"),
+        ("model.rematerialise", 1, "config.model.rematerialise must be bool, not 1"),
+        ("seed", True, "config.seed must be int, not True"),
+        ("input.crop_scale", (0.9,), "config.input.crop_scale must have 2 items"),
+        ("input.crop_scale", (0.9, "x"), r"config.input.crop_scale\[1\] must be float, not 'x'"),
+        ("input.text_lengths", 77, "config.input.text_lengths must be a tuple, not 77"),
+        ("input.text_lengths", (32, 16), "config.input.text_lengths must be increasing positive lengths"),
+        ("input.text_lengths", (), "config.input.text_lengths must be increasing positive lengths"),
+        ("input.image_size", 230, "config.input.image_size is 230, which patches of 16 pixels do not divide; use 224"),
+        ("evals.image_size", 8, "config.evals.image_size is 8, which patches of 16 pixels do not divide; use 16"),
+        ("model.image.image_size", 100, "model.image.image_size is 100, which patches of 16 pixels do not divide"),
+        ("model.image.heads", 7, "model.image.width is 768, which its 7 heads do not divide"),
+        ("model.image.patch_dropout", 1.0, r"model.image.patch_dropout must be in \[0, 1\), not 1.0"),
+        ("model.text.embedding_width", 512, "model.text.embedding_width 512: set model.image_projection=True"),
+        ("schedule.stop_step", 0, "config.schedule.stop_step must be at least 1, not 0"),
+        ("log_every_steps", 0, "config.log_every_steps must be at least 1, not 0"),
+        ("evals.batch_size", -1, "config.evals.batch_size must be at least 1, not -1"),
+        ("optimizer.freeze", ("vision",), "config.optimizer.freeze names 'vision'; the towers are 'image' and 'text'"),
+        ("profile_steps", (5,), r"config.profile_steps must be \(\) or \(first, last\)"),
+        ("profile_steps", (5, 3), r"config.profile_steps must be \(\) or \(first, last\)"),
+        ("input.train", "", "config.input.train is empty; name the training data"),
+        ("input.tokenizer", "", "config.input.tokenizer is empty; name a folder"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_line(key, value, message):
+    values = values_of("b16").to_dict()
+    *groups, field = key.split(".")
+    group = values
+    for name in groups:
+        group = group[name]
+    group[field] = value
+    with pytest.raises(InputError, match=message) as error:
+        parse(values)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named():
+    values = values_of("b16").to_dict()
+    del values["schedule"]["warmup_steps"]
+    with pytest.raises(InputError, match="config.schedule.warmup_steps is missing; it must be int"):
+        parse(values)
+
+
+def test_init_takes_a_whole_model_or_its_towers():
+    values = values_of("b16")
+    values.init.clippy, values.init.image = "clippy_5k.pt", "dino.pth"
+    with pytest.raises(InputError, match="config.init.clippy brings both towers"):
+        parse(values)
+
+
+def test_a_projection_joins_towers_of_different_widths():
+    values = values_of("b16").model.to_dict()
+    values["text"]["embedding_width"] = 512
+    values["image_projection"] = True
+    assert parse_model(values).text.embedding_width == 512
+
+
+def test_every_field_is_read_by_the_package():
+    """An option that nothing reads would be a promise not kept (open_clip's patch dropout was one)."""
+    package = pathlib.Path(__file__).parents[1] / "clippy_jax"
+    code = "\n".join(path.read_text() for path in package.rglob("*.py") if path != package / "config.py")
+    code += (package / "config.py").read_text().split("def parse(")[1]
+
+    def fields(kind):
+        for field in dataclasses.fields(kind):
+            yield field.name
+            if dataclasses.is_dataclass(field.type):
+                yield from fields(field.type)
+
+    unread = [name for name in fields(Config) if f".{name}" not in code]
+    assert not unread

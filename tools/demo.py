@@ -1,0 +1,67 @@
+"""The whole road on a laptop: data → training → evaluation → picture, each by the command that a user would type.
+
+`make demo` calls it. The model is trained with `max` pooling, the paper's, and once more with `cls` pooling, CLIP's, on
+the same data for as many steps, so that the difference that pooling makes stands side by side.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+
+DATA = "data/shapes"
+WORKDIRS = {"max": "runs/shapes", "cls": "runs/shapes-cls"}
+RESULTS = pathlib.Path(WORKDIRS["max"]) / "results.json"
+PICTURE = pathlib.Path(WORKDIRS["max"]) / "segments.png"
+
+
+def main() -> None:
+    """Runs every stage, then writes `runs/shapes/results.json`: the figures of both models and the seconds a stage took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--install_seconds", type=int, required=True, help="what `make` needed for the installation")
+    seconds = {"install": parser.parse_args().install_seconds}
+    RESULTS.unlink(missing_ok=True)
+
+    seconds["data"] = _run("clippy_jax.shapes", f"--output={DATA}")
+    for pooling, workdir in WORKDIRS.items():
+        seconds[f"train {pooling}"] = _run(
+            "clippy_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}", f"--config.model.pooling={pooling}"
+        )
+        seconds[f"evaluate {pooling}"] = _run(
+            "clippy_jax.evaluate",
+            f"--checkpoint={workdir}",
+            f"--imagenet={DATA}/imagenet/val",
+            f"--voc={DATA}/voc",
+            f"--output={workdir}/evaluation.json",
+        )
+    seconds["picture"] = _run(
+        "clippy_jax.segment", f"--checkpoint={WORKDIRS['max']}", f"--voc={DATA}/voc", "--count=6", f"--output={PICTURE}"
+    )
+
+    figures = {
+        pooling: json.loads(pathlib.Path(workdir, "evaluation.json").read_text())
+        for pooling, workdir in WORKDIRS.items()
+    }
+    temporary = RESULTS.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"pooling": figures, "seconds": seconds}, indent=2) + "\n")
+    temporary.replace(RESULTS)
+    print(f"\nFigures and times: {RESULTS}\nPicture:           {PICTURE}")
+
+
+def _run(module: str, *flags: str) -> float:
+    """Runs one command of the package, showing it; returns the seconds it took. A failure ends the demo."""
+    command = ["python", "-m", module, *flags]
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    start = time.monotonic()
+    status = subprocess.run([sys.executable, *command[1:]]).returncode
+    if status:
+        print(f"error: the command above ended with status {status}", file=sys.stderr)
+        sys.exit(1)
+    return round(time.monotonic() - start, 1)
+
+
+if __name__ == "__main__":
+    main()
