@@ -1,0 +1,63 @@
+"""Writing a CLIPpy as the public code saves it: `clippy_5k.pt` and its like."""
+
+import dataclasses
+import json
+from typing import Any
+
+from clippy_jax.weights.adamw import write_moments
+from clippy_jax.weights.checkpoint import Checkpoint
+from clippy_jax.weights.rules import Rule, to_torch
+from clippy_jax.weights.safetensors_file import write_safetensors
+from clippy_jax.weights.tables import IMAGE_RULES, clippy_rules
+from clippy_jax.weights.torch_file import write_torch_file
+
+
+def write_clippy(path: str, checkpoint: Checkpoint) -> None:
+    """Writes {epoch, name, state_dict, optimizer}, which the public code loads strictly and resumes from.
+
+    One entry more, `model_config`, tells our reader what weights cannot tell (pooling, heads); the public code does not
+    look at it.
+
+    Raises:
+      InputError: PyTorch is not installed.
+      OSError: the file cannot be written.
+    """
+    rules = _rules(checkpoint)
+    contents: dict[str, Any] = {
+        "epoch": checkpoint.epoch,
+        "name": checkpoint.name,
+        "state_dict": {f"module.{key}": value for key, value in to_torch(checkpoint.params, rules).items()},
+        "model_config": dataclasses.asdict(checkpoint.config),
+    }
+    if checkpoint.moments:
+        contents["optimizer"] = write_moments(checkpoint.moments, rules)
+    write_torch_file(path, contents)
+
+
+def write_clippy_safetensors(path: str, checkpoint: Checkpoint) -> None:
+    """Writes the same tensors, without `module.` and without the optimizer, as safetensors.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    metadata = {
+        "format": "pt",
+        "epoch": str(checkpoint.epoch),
+        "name": checkpoint.name,
+        "model_config": json.dumps(dataclasses.asdict(checkpoint.config)),
+    }
+    write_safetensors(path, to_torch(checkpoint.params, _rules(checkpoint)), metadata)
+
+
+def write_dino(path: str, checkpoint: Checkpoint) -> None:
+    """Writes the image tower alone as DINO's flat file.
+
+    Raises:
+      InputError: PyTorch is not installed.
+      OSError: the file cannot be written.
+    """
+    write_torch_file(path, to_torch(checkpoint.params["image"], IMAGE_RULES))
+
+
+def _rules(checkpoint: Checkpoint) -> tuple[Rule, ...]:
+    return clippy_rules(checkpoint.config.text.gated_mlp, checkpoint.config.image_projection)

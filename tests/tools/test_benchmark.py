@@ -1,0 +1,45 @@
+"""The benchmarks at their smallest: all cases are measured, printed and written."""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARK = pathlib.Path(__file__).parents[2] / "tools" / "benchmark.py"
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, str(BENCHMARK), *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "arguments, cases, units",
+    [
+        (("step", "--batch_size=2", "--rematerialise=off"), 3, {"s", "GB"}),
+        (("input", "--batch_size=4"), 2, {"images per CPU-second"}),
+    ],
+)
+def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
+    output = tmp_path / "new folder" / "report.json"
+    result = run(*arguments, "--size=tiny", "--steps=2", f"--output={output}")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(output.read_text())
+    assert report["environment"]["cores"] >= 1 and "cpu" in report["environment"]["device"]
+    assert len(report["cases"]) == cases and {case["unit"] for case in report["cases"]} == units
+    for case in report["cases"]:
+        assert case["name"] in result.stdout
+        assert case["ours"] > 0
+        if case["name"].startswith("compile time"):
+            assert case["peer"] is None and case["ratio"] is None
+        else:
+            assert math.isclose(case["ratio"], case["ours"] / case["peer"]) and case["peer"] > 0
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("arguments", [("step", "--batch_size=0", "--output=x.json"), ("step",), ("speed",)])
+def test_wrong_arguments_end_in_a_usage_line(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2 and "error: " in result.stderr and "Traceback" not in result.stderr

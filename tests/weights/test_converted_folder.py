@@ -1,0 +1,95 @@
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from clippy_jax.errors import InputError
+from clippy_jax.weights.conversion import from_clippy, from_towers
+from clippy_jax.weights.converted_folder import is_converted_folder, read_converted_folder, write_converted_folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(clippy_file, text_folder):
+    return dataclasses.replace(from_clippy(clippy_file, "--clippy").checkpoint, tokenizer=text_folder)
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted") / "clippy"
+    write_converted_folder(str(folder), checkpoint)
+    return folder
+
+
+def test_everything_comes_back_exactly(folder, checkpoint):
+    assert is_converted_folder(str(folder))
+    read = read_converted_folder(str(folder))
+    for ours, theirs in (
+        (read.params, checkpoint.params),
+        (read.moments.mean, checkpoint.moments.mean),
+        (read.moments.square, checkpoint.moments.square),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert (read.moments.step, read.moments.groups) == (checkpoint.moments.step, checkpoint.moments.groups)
+    assert (read.config, read.epoch, read.name) == (checkpoint.config, 5, "clippy")
+    assert read.tokenizer == str(folder / "tokenizer")
+    for name in os.listdir(read.tokenizer):
+        assert (folder / "tokenizer" / name).read_bytes() == (pathlib.Path(checkpoint.tokenizer) / name).read_bytes()
+    assert sorted(os.listdir(read.tokenizer)) == ["sentence_bert_config.json", "spiece.model"]
+
+
+def test_moments_are_left_on_the_disk_when_not_wanted(folder):
+    assert read_converted_folder(str(folder), with_moments=False).moments is None
+
+
+def test_two_towers_in_a_folder(tmp_path, dino_file, text_folder):
+    joined, left = from_towers(dino_file, text_folder)
+    assert left == ["logit_scale"]
+    write_converted_folder(str(tmp_path / "init"), joined)
+    read = read_converted_folder(str(tmp_path / "init"))
+    jax.tree.map(np.testing.assert_array_equal, read.params, joined.params)
+    assert read.moments is None and read.config == joined.config
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("config.json", "{", "config.json is damaged"),
+        ("config.json", "{}", "config.json is damaged"),
+        ("config.json", None, "config.json cannot be read"),
+        ("params.safetensors", "", "params.safetensors is damaged"),
+        ("optimizer.safetensors", None, "optimizer.safetensors cannot be read"),
+    ],
+)
+def test_damaged_folders_are_refused(tmp_path, folder, name, content, says):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    with pytest.raises(InputError, match=says):
+        read_converted_folder(str(copy))
+
+
+def test_parameters_must_be_those_of_the_configuration(tmp_path, folder):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["text"]["mlp_width"] = 63
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="in text/blocks/mlp_in/kernel, text/blocks/mlp_out/kernel; convert"):
+        read_converted_folder(str(copy))
+
+
+def test_a_folder_loads_where_only_jax_and_flax_are(folder):
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(['torch', 'tensorflow', 'transformers', 'orbax', 'etils'])\n"
+        "from clippy_jax.weights.load import load_params\n"
+        f"print(load_params({str(folder)!r}).config.pooling)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=pathlib.Path.cwd())
+    assert result.stdout == "max_with_cls\n", result.stderr

@@ -1,0 +1,50 @@
+import torch
+
+from clippy_jax.weights.conversion import from_clippy
+from clippy_jax.weights.converted_folder import write_converted_folder
+from clippy_jax.weights.inspection import inspect
+from tests.weights import public_files
+
+
+def cells(text):
+    """Name to value, whatever the width of the table."""
+    return {name.strip(): value for name, _, value in (line.strip().partition("  ") for line in text.splitlines()[1:])}
+
+
+def test_a_clippy_checkpoint(clippy_file):
+    table = {name: value.strip() for name, value in cells(inspect(clippy_file)).items()}
+    assert table["is a"] == "CLIPpy checkpoint"
+    assert table["name"] == "clippy, epoch 5"
+    assert table["image tower"].startswith("ViT, 3 blocks of width 48, 3 heads, MLP 96, patches of 16 pixels")
+    assert table["text tower"].startswith("T5, 2 blocks of width 32, 2 heads of 8, MLP 64, 320 tokens, embedding 48")
+    assert table["keys"] == "64 (64 float32)"
+    parameters = {key: v for key, v in public_files.clippy()["state_dict"].items() if "embed_tokens" not in key}
+    assert table["parameters"] == f"{sum(value.numel() for value in parameters.values()):,}"
+    assert table["visual.trunk"] == f"{sum(value.numel() for value in public_files.dino().values()):,}"
+    assert table["optimizer"] == "after 3 steps, groups of 34 and 29"
+    assert [table[name] for name in ("missing", "unexpected", "misshapen", "not finite")] == ["none"] * 4
+
+
+def test_what_is_wrong_is_shown(tmp_path):
+    tensors = public_files.dino()
+    tensors["pos_embed"][0, 0, 0] = float("nan")
+    tensors["norm.bias"] = torch.zeros(5)
+    tensors["norm.extra"] = tensors.pop("norm.weight")
+    tensors["cls_token"] = tensors["cls_token"].half()
+    torch.save(tensors, tmp_path / "x.pth")
+    table = {name: value.strip() for name, value in cells(inspect(str(tmp_path / "x.pth"))).items()}
+    assert table["is a"] == "DINO backbone"
+    assert table["keys"] == "42 (1 float16, 41 float32)"
+    assert table["missing"] == "norm.weight"
+    assert table["unexpected"] == "norm.extra"
+    assert table["misshapen"] == "norm.bias [5] instead of [48]"
+    assert table["not finite"] == "pos_embed"
+
+
+def test_folders(tmp_path, text_folder, clippy_file):
+    assert cells(inspect(text_folder))["is a"].strip() == "Sentence-T5 folder"
+    write_converted_folder(str(tmp_path / "x"), from_clippy(clippy_file, "--clippy").checkpoint)
+    table = {name: value.strip() for name, value in cells(inspect(str(tmp_path / "x"))).items()}
+    assert table["is a"] == "converted folder"
+    assert table["pooling"] == "max_with_cls"
+    assert table["optimizer"] == "AdamW after 3 steps"
