@@ -222,7 +222,9 @@ def _check_training(config: Config) -> None:
     check_image_size(config.input.image_size, config.model.image, "config.input.image_size")
     check_image_size(config.evals.image_size, config.model.image, "config.evals.image_size")
     if not config.input.train:
-        raise InputError("config.input.train is empty; name the training data, for example '/data/cc12m/{00000..01242}.tar'")
+        raise InputError(
+            "config.input.train is empty; name the training data, for example '/data/cc12m/{00000..01242}.tar'"
+        )
     if not config.input.tokenizer:
         raise InputError("config.input.tokenizer is empty; name a folder with spiece.model or tokenizer.json")
     lengths = config.input.text_lengths
@@ -237,8 +239,12 @@ def _check_training(config: Config) -> None:
     unknown = set(config.optimizer.freeze) - {"image", "text"}
     if unknown:
         raise InputError(f"config.optimizer.freeze names {sorted(unknown)[0]!r}; the towers are 'image' and 'text'")
-    if config.profile_steps and (len(config.profile_steps) != 2 or not 0 < config.profile_steps[0] <= config.profile_steps[1]):
-        raise InputError(f"config.profile_steps must be () or (first, last) with 1 <= first <= last, not {config.profile_steps}")
+    if config.profile_steps and (
+        len(config.profile_steps) != 2 or not 0 < config.profile_steps[0] <= config.profile_steps[1]
+    ):
+        raise InputError(
+            f"config.profile_steps must be () or (first, last) with 1 <= first <= last, not {config.profile_steps}"
+        )
     if config.init.clippy and (config.init.image or config.init.text):
         raise InputError("config.init.clippy brings both towers: leave config.init.image and config.init.text empty")
 

@@ -1,6 +1,7 @@
-"""The training program.
+r"""The training program.
 
-python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 --config.input.train='/data/cc12m/{00000..01242}.tar'
+python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
+    --config.input.train='/data/cc12m/{00000..01242}.tar'
 
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """

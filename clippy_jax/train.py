@@ -56,9 +56,7 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
     """The state to go on from, and its shardings: the newest checkpoint, else given weights, else random ones."""
     optimizer = make_optimizer(config.optimizer, config.schedule)
-    new_state = functools.partial(
-        init_state, config.model, config.input.image_size, optimizer, config.optimizer.freeze
-    )
+    new_state = functools.partial(init_state, config.model, config.input.image_size, optimizer, config.optimizer.freeze)
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(new_state, key)
     shardings = state_sharding(shapes, mesh, config.parameter_sharding)
@@ -122,8 +120,8 @@ def _check_vocabulary(training_input: TrainingInput, config: Config) -> None:
     ids, rows = training_input.tokenizer.vocabulary_size, config.model.text.vocabulary_size
     if ids > rows:
         raise InputError(
-            f"config.model.text.vocabulary_size is {rows}, but the tokenizer in {config.input.tokenizer} has {ids} ids; "
-            f"set it to at least {ids}"
+            f"config.model.text.vocabulary_size is {rows}, but the tokenizer in {config.input.tokenizer} has {ids} "
+            f"ids; set it to at least {ids}"
         )
 
 

@@ -7,8 +7,8 @@ Run it with the data and the two starting points:
         --config.init.image=dino_vitbase16_pretrain.pth --config.init.text=sentence-t5-base/
 
 Sources: "paper" is Ranasinghe et al., "Perceptual Grouping in Contrastive Vision-Language Models", ICCV 2023
-(arXiv 2210.09996); "public code" is the PyTorch training run that the authors released. Where the two differ, both values
-stand side by side.
+(arXiv 2210.09996); "public code" is the PyTorch training run that the authors released. Where the two differ, both
+values stand side by side.
 """
 
 from ml_collections import ConfigDict

@@ -54,7 +54,11 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         ("optimizer.bet1", 0.9, "config.optimizer.bet1 is not a configuration key; did you mean 'beta1'?"),
         ("zzz", 1, "config.zzz is not a configuration key; known here: model, init, input"),
         ("model", 3, "config.model must be a group of fields, not 3"),
-        ("model.pooling", "mean", "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', not 'mean'"),
+        (
+            "model.pooling",
+            "mean",
+            "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', not 'mean'",
+        ),
         ("model.rematerialise", 1, "config.model.rematerialise must be bool, not 1"),
         ("seed", True, "config.seed must be int, not True"),
         ("input.crop_scale", (0.9,), "config.input.crop_scale must have 2 items"),

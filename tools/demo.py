@@ -19,7 +19,7 @@ PICTURE = pathlib.Path(WORKDIRS["max"]) / "segments.png"
 
 
 def main() -> None:
-    """Runs every stage, then writes `runs/shapes/results.json`: the figures of both models and the seconds a stage took."""
+    """Runs every stage, then writes `runs/shapes/results.json`: both models' figures and the seconds a stage took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--install_seconds", type=int, required=True, help="what `make` needed for the installation")
     seconds = {"install": parser.parse_args().install_seconds}

@@ -72,14 +72,25 @@ def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
     patches = tokens.patches.reshape(tokens.patches.shape[0], -1, tokens.patches.shape[-1])
     match pooling:
         case "max":
-            return patches.max(axis=1)
+            return _max_over_tokens(patches)
         case "max_with_cls":
-            return jnp.maximum(patches.max(axis=1), tokens.cls)
+            return _max_over_tokens(jnp.concatenate([tokens.cls[:, None], patches], axis=1))
         case "avg":
             return patches.mean(axis=1)
         case "cls":
             return tokens.cls
     raise ValueError(f"unknown pooling {pooling!r}")
+
+
+def _max_over_tokens(tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:
+    """The largest value of each feature; its gradient goes to the one token that wins the feature.
+
+    JAX's own gradient of a maximum looks for the token that *equals* it. Where the compiler fuses the final LayerNorm
+    into that comparison, the token is computed a second time, may round otherwise, equals nothing, and its gradient is
+    lost (or 0 / 0). An index is never lost.
+    """
+    winner = jnp.argmax(tokens, axis=1, keepdims=True)
+    return jnp.take_along_axis(tokens, winner, axis=1)[:, 0]
 
 
 def normalise_pixels(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
@@ -89,4 +100,5 @@ def normalise_pixels(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]
 
 def l2_normalise(vectors: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     """Vectors of length 1; a zero vector stays zero, as in PyTorch's `normalize`, and has a finite gradient."""
-    return vectors * jax.lax.rsqrt(jnp.maximum((vectors**2).sum(axis=-1, keepdims=True), 1e-24))
+    squared = (vectors**2).sum(axis=-1, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.where(squared > 1e-24, squared, 1e-24))

@@ -18,7 +18,7 @@ class Precision(NamedTuple):
 
 
 def precision_of(word: Literal["float32", "tensorfloat32", "bfloat16"]) -> Precision:
-    """`float32` is exact on every device, `tensorfloat32` uses a GPU's 19-bit products, `bfloat16` halves the memory."""
+    """`float32` is exact everywhere, `tensorfloat32` takes a GPU's 19-bit products, `bfloat16` halves the memory."""
     return {
         "float32": Precision(jnp.dtype("float32"), jax.lax.Precision.HIGHEST),
         "tensorfloat32": Precision(jnp.dtype("float32"), jax.lax.Precision.HIGH),

@@ -1,8 +1,8 @@
 """What the objects look like: an outline, and a colour and pattern that fill its inside.
 
 Every class owns the look of its *inside*, since a patch from the middle of an object has nothing else to be named
-by; and some pairs are easily mixed up (lemon and banana, strawberry and ladybird, zebra and tiger, zebra and
-chessboard), so that the task keeps some headroom. A drawing's coordinates have their origin in the object's middle, y
+by; and some pairs are easily mixed up (lemon and banana, apple and strawberry, ladybird and tiger, tiger and
+zebra), so that the task keeps some headroom. A drawing's coordinates have their origin in the object's middle, y
 downwards; its outline stays within the circle whose radius is the class's `reach`.
 """
 
@@ -90,7 +90,7 @@ def kiwi(x: Field, y: Field, rng: np.random.Generator) -> Look:
 
 def doughnut(x: Field, y: Field, rng: np.random.Generator) -> Look:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    glaze_colour = ((0.93, 0.50, 0.64), (0.38, 0.19, 0.10), (0.94, 0.88, 0.80))[rng.choice(3, p=[0.6, 0.25, 0.15])]
+    glaze_colour = ((0.93, 0.50, 0.64), (0.38, 0.19, 0.10))[rng.random() < 0.15]
     drip = 0.29 + 0.025 * np.sin(angle * int(rng.integers(5, 9)) + rng.uniform(0, 6))
     glaze = step(drip - abs(radius - 0.62), 0.015)
     colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, glaze_colour), glaze)
@@ -104,7 +104,7 @@ def doughnut(x: Field, y: Field, rng: np.random.Generator) -> Look:
 
 def ladybird(x: Field, y: Field, rng: np.random.Generator) -> Look:
     shell, head = ellipse(x, y, (0, 0.12), (0.74, 0.82)), ellipse(x, y, (0, -0.66), (0.44, 0.3))
-    colours = vary(rng, ((0.80, 0.10, 0.06), (0.88, 0.34, 0.06))[rng.random() < 0.25])
+    colours = vary(rng, (0.92, 0.40, 0.05))
     spots = np.full_like(x, -1)
     side = abs(x)
     for across, down in ((0.30, -0.22), (0.46, 0.18), (0.26, 0.52))[: rng.integers(2, 4)]:
@@ -122,15 +122,15 @@ def starfish(x: Field, y: Field, rng: np.random.Generator) -> Look:
     along, off = radius * np.cos(from_arm), abs(radius * np.sin(from_arm))
     depth = rng.uniform(0.30, 0.36) * (1 - np.clip(along / 0.97, 0, 1) ** 1.3) + 0.04 - off
     depth = np.where(along > 0.97, -1, depth).astype(np.float32)
-    body = vary(rng, ((0.58, 0.30, 0.62), (0.72, 0.32, 0.52), (0.45, 0.28, 0.66))[rng.integers(3)])
+    body = vary(rng, ((0.50, 0.28, 0.66), (0.38, 0.24, 0.66))[rng.integers(2)])
     colours = mix(body, body * 0.65, step(off - 0.12, 0.08))
     bumps = step(0.45 - hexagons(along, off, rng.uniform(0.085, 0.11))[2], 0.12)
-    return Look(depth, mix(colours, (0.95, 0.80, 0.80), bumps), roundness=0.3, gloss=0.15)
+    return Look(depth, mix(colours, (0.82, 0.78, 0.95), bumps), roundness=0.3, gloss=0.15)
 
 
 def chessboard(x: Field, y: Field, rng: np.random.Generator) -> Look:
     squares = int(rng.integers(4, 7))
-    dark, light = ((BLACK, WHITE), ((0.16, 0.10, 0.08), (0.93, 0.86, 0.72)))[rng.random() < 0.4]
+    dark, light = (0.30, 0.16, 0.09), (0.90, 0.76, 0.52)  # walnut and maple
     scale = squares / 1.26
     checks = np.sin(np.pi * scale * (x + 0.63)) * np.sin(np.pi * scale * (y + 0.63))
     colours = mix(vary(rng, dark, 0.03), vary(rng, light, 0.03), step(checks, 0.12))
@@ -145,7 +145,8 @@ def football(x: Field, y: Field, rng: np.random.Generator) -> Look:
     shift = rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)
     q, r, _, edge = hexagons(x * bulge + shift[0], y * bulge + shift[1], rng.uniform(0.27, 0.33))
     colours = mix(vary(rng, WHITE, 0.03), (0.55, 0.55, 0.55), step(edge - 0.9, 0.05))
-    colours = mix(colours, vary(rng, BLACK), step(0.88 - edge, 0.05) * ((q - r) % 3 == 0))
+    panels = vary(rng, ((0.10, 0.22, 0.72), BLACK)[rng.random() < 0.3])
+    colours = mix(colours, panels, step(0.88 - edge, 0.05) * ((q - r) % 3 == 0))
     return Look(0.92 - radius, colours, roundness=0.9, gloss=0.4)
 
 

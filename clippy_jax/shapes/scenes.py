@@ -22,7 +22,7 @@ SPLITS = ("train", "voc_train", "voc_val", "imagenet_val", "waterbirds_train", "
 
 OBJECT_COUNTS = (0.06, 0.34, 0.36, 0.24)  # share of the scenes with 0, 1, 2 and 3 objects
 # Smallest and largest diameter of the circle around an object, by the number of objects, in sides of the image.
-SIZES = {1: (0.50, 0.80), 2: (0.42, 0.58), 3: (0.37, 0.48)}
+SIZES = {1: (0.55, 0.85), 2: (0.46, 0.60), 3: (0.40, 0.50)}
 NEAREST = 0.94  # distance of two objects that just fit side by side, in the mean of their diameters
 
 

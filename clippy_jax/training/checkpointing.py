@@ -72,7 +72,7 @@ class Checkpointer:
         return self._manager.latest_step()
 
     def is_due(self, step: int) -> bool:
-        """Whether to save after `step` steps: the configuration says so, or the scheduler is about to take the machine."""
+        """Whether to save after `step` steps: the configuration says so, or the scheduler takes the machine soon."""
         return self._due_by_steps(step) or self._manager.reached_preemption(step) or self._due_by_clock(step)
 
     def save(self, step: int, state: Any) -> bool:

@@ -8,9 +8,9 @@ import optax
 from clippy_jax.config import OptimizerConfig, ScheduleConfig
 from clippy_jax.training.schedule import learning_rate
 
-# Parameters without weight decay, by a word of their path. The public code exempts whatever has fewer than two dimensions
-# or "bias" in its name. Stacked layers have a dimension more, so here the name decides: `scale` belongs to the norms, and
-# the relative position bias is exempt although it is a matrix. The CLS token and the position embedding do decay.
+# Parameters without weight decay, by a word of their path. The public code exempts whatever has fewer than two
+# dimensions or "bias" in its name. Stacked layers have a dimension more, so here the name decides: `scale` belongs to
+# the norms, and the relative position bias is exempt although a matrix. CLS token and position embedding do decay.
 UNDECAYED = ("bias", "scale", "logit_scale", "relative_position_bias")
 
 
@@ -31,9 +31,7 @@ def make_optimizer(config: OptimizerConfig, schedule: ScheduleConfig) -> optax.G
 
 def decay_mask(params: Any) -> Any:
     """A tree like `params` that is true where weight decay applies."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not any(entry.key in UNDECAYED for entry in path), params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: not any(entry.key in UNDECAYED for entry in path), params)
 
 
 def split_frozen(params: dict[str, Any], freeze: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -58,4 +58,6 @@ def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Ar
 def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
     """Raises `InputError` if the devices do not divide the batch; `key` names its configuration field or flag."""
     if batch_size < 1 or batch_size % mesh.size:
-        raise InputError(f"{key} is {batch_size}, which {mesh.size} devices do not divide; use a multiple of {mesh.size}")
+        raise InputError(
+            f"{key} is {batch_size}, which {mesh.size} devices do not divide; use a multiple of {mesh.size}"
+        )

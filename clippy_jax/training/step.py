@@ -48,7 +48,7 @@ def make_train_step(
             "loss": loss,
             "logit_scale": jnp.exp(params["logit_scale"]),
             "learning_rate": rate(state.step),
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
         }
         return TrainState(state.step + 1, params, optimizer_state, state.key), metrics
 

@@ -33,5 +33,5 @@ def test_all_batches_in_order_with_texts_cut_to_their_bucket(count):
 
 def test_works_on_a_mesh_of_some_devices():
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    (images, tokens), = device_batches([batch(9, 0)], mesh, (16, 77))
+    ((images, tokens),) = device_batches([batch(9, 0)], mesh, (16, 77))
     assert images.sharding.device_set == {jax.devices()[0]} and tokens.shape == (16, 16)

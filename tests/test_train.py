@@ -1,0 +1,202 @@
+"""Training runs from configuration to checkpoint, on a small Shapes data set and eight forced CPU devices."""
+
+import dataclasses
+import json
+import pathlib
+import runpy
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from clippy_jax.config import Config, parse
+from clippy_jax.errors import InputError
+from clippy_jax.evaluators import zero_shot_classification
+from clippy_jax.shapes.dataset import write_dataset
+from clippy_jax.shapes.settings import Settings
+from clippy_jax.train import train_and_evaluate
+from clippy_jax.training.checkpointing import restore_parameters
+from clippy_jax.weights.load import load_checkpoint
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("shapes") / "data"
+    write_dataset(folder, Settings(train_pairs=200, evaluation_images=28, image_size=32, pairs_per_shard=60), workers=1)
+    return folder
+
+
+@pytest.fixture
+def config(data) -> Config:
+    """A model of a few thousand parameters with both kinds of dropout, 20 of 40 steps, a line for each."""
+    values = runpy.run_path(str(ROOT / "configs" / "shapes.py"))["get_config"]()
+    values.model.image.update(image_size=32, patch_size=8, width=32, depth=2, heads=2, mlp_width=64, patch_dropout=0.5)
+    values.model.text.update(width=32, depth=1, heads=2, head_width=16, mlp_width=64, embedding_width=32, dropout=0.1)
+    values.input.update(train=f"{data}/train/{{00000..00003}}.tar", tokenizer=f"{data}/tokenizer", batch_size=16)
+    values.input.image_size = values.evals.image_size = 32
+    values.schedule.update(peak_learning_rate=3e-3, warmup_steps=5, decay_steps=40, stop_step=40)
+    values.checkpoint.update(every_steps=20, every_minutes=0.0, keep=5)
+    values.evals.update(batch_size=16)
+    values.evals.imagenet.folder = values.evals.voc.folder = ""
+    values.log_every_steps = 1
+    return parse(values)
+
+
+def change(config: Config, group: str, **fields) -> Config:
+    return dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **fields)})
+
+
+def metrics_of(workdir: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(workdir: pathlib.Path) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in metrics_of(workdir) if "loss" in line}
+
+
+def assert_same_state(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Parameters and moments, bit for bit."""
+    one, other = load_checkpoint(str(one)), load_checkpoint(str(other))
+    for left, right in ((one.params, other.params), (one.moments, other.moments)):
+        jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path):
+    train_and_evaluate(config, tmp_path / "whole")
+    train_and_evaluate(change(config, "schedule", stop_step=20), tmp_path / "halves")
+    assert list(losses_of(tmp_path / "halves")) == list(range(1, 21))
+    train_and_evaluate(config, tmp_path / "halves")
+    assert_same_state(tmp_path / "whole", tmp_path / "halves")
+    whole, halves = losses_of(tmp_path / "whole"), losses_of(tmp_path / "halves")
+    assert list(whole) == list(range(1, 41)) and halves == whole
+    assert whole[40] < whole[1] - 0.3  # it learned something
+    steps = sorted(int(path.name) for path in (tmp_path / "halves" / "checkpoints").iterdir() if path.name.isdigit())
+    assert steps == [20, 40]
+
+
+def test_a_finished_run_has_nothing_left_to_do(config, tmp_path):
+    config = change(config, "schedule", stop_step=2)
+    train_and_evaluate(config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    train_and_evaluate(config, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_fsdp_trains_the_same_losses(config, tmp_path):
+    config = change(config, "schedule", stop_step=5)
+    train_and_evaluate(config, tmp_path / "replicated")
+    train_and_evaluate(dataclasses.replace(config, parameter_sharding="fsdp"), tmp_path / "fsdp")
+    replicated, fsdp = losses_of(tmp_path / "replicated"), losses_of(tmp_path / "fsdp")
+    np.testing.assert_allclose(list(fsdp.values()), list(replicated.values()), rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_reaches_no_checkpoint(config, tmp_path):
+    config = change(change(config, "schedule", peak_learning_rate=1e30), "checkpoint", every_steps=1)
+    config = change(config, "optimizer", gradient_clip_norm=0.0)
+    with pytest.raises(InputError, match=r"training diverged at step \d+: loss .*lower config.schedule.peak_learning"):
+        train_and_evaluate(config, tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restore_parameters(tmp_path)))
+
+
+def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path):
+    imagenet = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val", every_steps=2)
+    voc = dataclasses.replace(config.evals.voc, folder=f"{data}/voc", every_steps=0)
+    config = change(change(config, "schedule", stop_step=5), "evals", imagenet=imagenet, voc=voc)
+    train_and_evaluate(config, tmp_path)
+    lines = metrics_of(tmp_path)
+    assert [line["step"] for line in lines if "imagenet/top1" in line] == [2, 4, 5]
+    assert [line["step"] for line in lines if "voc/miou" in line] == [5]
+    assert all(0 <= line["imagenet/top1"] <= 1 for line in lines if "imagenet/top1" in line)
+
+
+def test_a_failing_evaluation_says_so_and_stops_nothing(config, data, tmp_path, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(zero_shot_classification, "evaluate", fail)
+    imagenet = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val", every_steps=1)
+    train_and_evaluate(change(change(config, "schedule", stop_step=3), "evals", imagenet=imagenet), tmp_path)
+    assert list(losses_of(tmp_path)) == [1, 2, 3]
+    assert capsys.readouterr().out.count("RuntimeError: no luck") == 3
+
+
+def test_writes_a_trace_of_the_steps_asked_for(config, tmp_path):
+    config = dataclasses.replace(change(config, "schedule", stop_step=3), profile_steps=(2, 2))
+    train_and_evaluate(config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
+    one_step = change(config, "schedule", stop_step=1, peak_learning_rate=0.0)
+    train_and_evaluate(change(config, "schedule", stop_step=3), tmp_path / "first")
+    other = dataclasses.replace(one_step, init=dataclasses.replace(config.init, clippy=str(tmp_path / "first")), seed=5)
+    train_and_evaluate(other, tmp_path / "second")
+    first, second = restore_parameters(tmp_path / "first"), restore_parameters(tmp_path / "second")
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert "left at its initialisation" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("group", "fields", "message"),
+    [
+        ("input", {"batch_size": 12}, "config.input.batch_size is 12, which 8 devices do not divide"),
+        ("evals", {"batch_size": 12, "imagenet": None}, "config.evals.batch_size is 12, which 8 devices do not divide"),
+        ("input", {"train": "nowhere/{0..3}.tar"}, "config.input.train: the folder nowhere does not exist"),
+        ("input", {"tokenizer": "nowhere"}, "tokenizer"),
+    ],
+)
+def test_wrong_input_is_named_before_anything_is_written(config, data, tmp_path, group, fields, message):
+    if "imagenet" in fields:
+        fields["imagenet"] = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val")
+    with pytest.raises(InputError, match=message):
+        train_and_evaluate(change(config, group, **fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(config, tmp_path):
+    text = dataclasses.replace(config.model.text, vocabulary_size=10)
+    with pytest.raises(InputError, match="config.model.text.vocabulary_size is 10, but the tokenizer in .* has"):
+        train_and_evaluate(change(config, "model", text=text), tmp_path)
+
+
+def test_two_processes_train_as_one_does_and_one_resumes_what_two_began(config, data, tmp_path):
+    config = change(change(config, "schedule", stop_step=6), "checkpoint", every_steps=3)
+    train_and_evaluate(config, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = (
+        "import json, sys; from clippy_jax.config import parse; from clippy_jax.train import train_and_evaluate;"
+        "from clippy_jax.training.distributed import initialize; initialize(sys.argv[1], 2, int(sys.argv[2]));"
+        "train_and_evaluate(parse(json.loads(sys.argv[3])), sys.argv[4])"
+    )
+    half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))
+    command = [sys.executable, "-c", script, f"localhost:{port}"]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    processes = [
+        subprocess.Popen(
+            [*command, str(number), half, str(tmp_path / "two")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=180)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    assert "step 3/3" in outputs[0] and "step 3/3" not in outputs[1]
+    train_and_evaluate(config, tmp_path / "two")
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert list(two) == list(one) == list(range(1, 7))
+    np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-5)

@@ -1,0 +1,108 @@
+"""The training step: metrics, clamp, keys, freezing, donation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clippy_jax.config import ScheduleConfig
+from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.training.losses import softmax_contrastive_loss
+from clippy_jax.training.optimizer import make_optimizer
+from clippy_jax.training.state import init_state
+from clippy_jax.training.step import make_train_step
+from tests.models import configurations
+from tests.training.tiny_run import batch, tiny_config
+
+IMAGES, TOKENS = batch()
+MODEL = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
+CONFIG = tiny_config(MODEL, ScheduleConfig(peak_learning_rate=2e-3, warmup_steps=4, decay_steps=100, stop_step=5))
+
+
+@functools.cache
+def initialiser(config):
+    optimizer = make_optimizer(config.optimizer, config.schedule)
+    return jax.jit(lambda key: init_state(config.model, 32, optimizer, config.optimizer.freeze, key))
+
+
+def new_state(config, seed=0):
+    return initialiser(config)(jax.random.key(seed))
+
+
+@pytest.fixture(scope="module")
+def train_step():
+    """The step as training runs it: it takes its state's memory."""
+    return jax.jit(make_train_step(CONFIG), donate_argnums=0)
+
+
+def test_metrics_are_of_this_step(train_step):
+    state = new_state(CONFIG)
+    rngs = {"dropout": jax.random.fold_in(state.key, 0)}
+    embeddings = jax.jit(lambda params: CLIPpy(MODEL).apply({"params": params}, IMAGES, TOKENS, train=True, rngs=rngs))(
+        state.params
+    )
+    after, metrics = train_step(state, IMAGES, TOKENS)
+    assert set(metrics) == {"loss", "logit_scale", "learning_rate", "gradient_norm"}
+    assert after.step == 1
+    np.testing.assert_allclose(metrics["loss"], softmax_contrastive_loss(*embeddings, "mean"), rtol=1e-5)
+    np.testing.assert_allclose(metrics["learning_rate"], 5e-4, rtol=1e-6)
+    np.testing.assert_allclose(metrics["logit_scale"], np.exp(after.params["logit_scale"]), rtol=1e-6)
+    first_moments = jax.tree.leaves(after.optimizer_state[0].mu)  # (1 - beta1) times the gradient
+    norm = sum(float((np.asarray(moment) ** 2).sum()) for moment in first_moments) ** 0.5 / (1 - 0.9)
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
+
+
+def test_learns_a_batch_by_heart(train_step):
+    state, losses = new_state(CONFIG), []
+    for _ in range(30):
+        state, metrics = train_step(state, IMAGES, TOKENS)
+        losses.append(float(metrics["loss"]))
+    assert state.step == 30
+    assert np.mean(losses[-3:]) < 0.5 * losses[0]
+
+
+def test_state_is_donated(train_step):
+    state = new_state(CONFIG)
+    after, _ = train_step(state, IMAGES, TOKENS)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.optimizer_state)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+
+
+@pytest.mark.parametrize("start, end", [(5.0, np.log(100)), (-1.0, 0.0)])
+def test_logit_scale_is_clamped(train_step, start, end):
+    state = new_state(CONFIG)
+    state.params["logit_scale"] = jnp.float32(start)
+    after, metrics = train_step(state, IMAGES, TOKENS)
+    np.testing.assert_allclose(after.params["logit_scale"], end, rtol=1e-6)
+    np.testing.assert_allclose(metrics["logit_scale"], np.exp(end), rtol=1e-5)
+
+
+def test_dropout_follows_the_runs_key_and_the_step(train_step):
+    def loss(**changes):
+        return float(train_step(new_state(CONFIG).replace(**changes), IMAGES, TOKENS)[1]["loss"])
+
+    assert loss() == loss()
+    assert loss() != loss(step=jnp.int32(1))
+    assert loss() != loss(key=jax.random.key(7))
+
+
+def test_key_of_the_run_never_changes(train_step):
+    before = jax.random.key_data(new_state(CONFIG).key).tolist()
+    after, _ = train_step(new_state(CONFIG), IMAGES, TOKENS)
+    assert jax.random.key_data(after.key).tolist() == before
+
+
+@pytest.mark.parametrize("frozen, trained", [("image", "text"), ("text", "image")])
+def test_a_frozen_tower_stays_bit_for_bit(frozen, trained):
+    config = tiny_config(freeze=(frozen,))
+    state = new_state(config)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.optimizer_state)]
+    assert any(f"'{trained}'" in path for path in paths) and not any(f"'{frozen}'" in path for path in paths)
+    step, after = jax.jit(make_train_step(config)), state
+    for _ in range(2):
+        after, _ = step(after, IMAGES, TOKENS)
+    jax.tree.map(np.testing.assert_array_equal, after.params[frozen], state.params[frozen])
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params[trained], state.params[trained])
+    assert all(jax.tree.leaves(moved)), moved
