@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 benchmark: .venv/installed-for-tests
 	$(BIN)/python tools/benchmark.py step

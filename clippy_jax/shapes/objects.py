@@ -34,7 +34,7 @@ def apple(x: Field, y: Field, rng: np.random.Generator) -> Look:
     blush = np.clip(streaks + rng.uniform(0.0, 0.35) + 0.15 * y, 0, 1)
     colours = mix(vary(rng, (0.74, 0.07, 0.09)), vary(rng, (0.88, 0.66, 0.22)), blush)
     stem = limb(x, y, (0, -0.6), (rng.uniform(-0.15, 0.25), -0.92), (0.06, 0.07))
-    leaf = ellipse(*drawing.turned(x, y, -0.5), (0.66, -0.6), (0.32, 0.14))
+    leaf = ellipse(*drawing.turned(x, y, -0.5), (0.60, -0.6), (0.24, 0.11))
     colours = mix(colours, (0.33, 0.2, 0.1), step(stem, 0.02))
     colours = mix(colours, vary(rng, (0.25, 0.52, 0.16)), step(leaf, 0.02))
     return Look(union(fruit, stem, leaf), colours, roundness=0.8, gloss=0.5)
@@ -68,7 +68,7 @@ def strawberry(x: Field, y: Field, rng: np.random.Generator) -> Look:
     seed = step(0.42 - hexagons(x, y * 0.85, rng.uniform(0.115, 0.15))[2], 0.12)
     flesh = mix(vary(rng, (0.84, 0.10, 0.13)), (0.62, 0.03, 0.08), np.clip(0.5 * noise(rng, len(x), 4), 0, 1))
     colours = mix(flesh, (0.95, 0.80, 0.36), seed)
-    spikes = 0.42 + 0.2 * abs(np.sin(3.5 * np.arctan2(y + 0.75, x) + rng.uniform(0, 3)))
+    spikes = 0.30 + 0.16 * abs(np.sin(3.5 * np.arctan2(y + 0.75, x) + rng.uniform(0, 3)))
     cap = (spikes - np.hypot(x, 1.7 * (y + 0.72))).astype(np.float32)
     colours = mix(colours, vary(rng, (0.22, 0.50, 0.14)), step(cap, 0.02))
     return Look(union(fruit, cap), colours, roundness=0.5, gloss=0.4)
@@ -90,7 +90,7 @@ def kiwi(x: Field, y: Field, rng: np.random.Generator) -> Look:
 
 def doughnut(x: Field, y: Field, rng: np.random.Generator) -> Look:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    glaze_colour = ((0.93, 0.50, 0.64), (0.38, 0.19, 0.10))[rng.random() < 0.15]
+    glaze_colour = (0.95, 0.42, 0.62)
     drip = 0.29 + 0.025 * np.sin(angle * int(rng.integers(5, 9)) + rng.uniform(0, 6))
     glaze = step(drip - abs(radius - 0.62), 0.015)
     colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, glaze_colour), glaze)
@@ -145,8 +145,7 @@ def football(x: Field, y: Field, rng: np.random.Generator) -> Look:
     shift = rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)
     q, r, _, edge = hexagons(x * bulge + shift[0], y * bulge + shift[1], rng.uniform(0.27, 0.33))
     colours = mix(vary(rng, WHITE, 0.03), (0.55, 0.55, 0.55), step(edge - 0.9, 0.05))
-    panels = vary(rng, ((0.10, 0.22, 0.72), BLACK)[rng.random() < 0.3])
-    colours = mix(colours, panels, step(0.88 - edge, 0.05) * ((q - r) % 3 == 0))
+    colours = mix(colours, vary(rng, (0.10, 0.22, 0.72)), step(0.88 - edge, 0.05) * ((q - r) % 3 == 0))
     return Look(0.92 - radius, colours, roundness=0.9, gloss=0.4)
 
 

@@ -20,7 +20,7 @@ USUAL_PLACE = {"landbird": "grass", "waterbird": "water"}  # where a bird is met
 USUAL_SHARE = 0.95
 SPLITS = ("train", "voc_train", "voc_val", "imagenet_val", "waterbirds_train", "waterbirds_val", "waterbirds_test")
 
-OBJECT_COUNTS = (0.06, 0.34, 0.36, 0.24)  # share of the scenes with 0, 1, 2 and 3 objects
+OBJECT_COUNTS = (0.06, 0.44, 0.36, 0.14)  # share of the scenes with 0, 1, 2 and 3 objects
 # Smallest and largest diameter of the circle around an object, by the number of objects, in sides of the image.
 SIZES = {1: (0.55, 0.85), 2: (0.46, 0.60), 3: (0.40, 0.50)}
 NEAREST = 0.94  # distance of two objects that just fit side by side, in the mean of their diameters
