@@ -12,6 +12,14 @@ from clippy_jax.input_pipeline.sample import BadSample
 from clippy_jax.input_pipeline.tfds_source import TFDSSource
 
 
+def png(number: int) -> io.BytesIO:
+    """A photo of one grey. tfds takes an encoded one as it is; pixels it would encode with TensorFlow."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((4 + number, 6, 3), 40 * number, np.uint8)).save(file, "png")
+    file.seek(0)
+    return file
+
+
 class TinyCaptions(tfds.core.GeneratorBasedBuilder):
     """Five photos; the fourth has no caption."""
 
@@ -26,8 +34,7 @@ class TinyCaptions(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, numbers):
         for i in numbers:
-            image = np.full((4 + i, 6, 3), 40 * i, np.uint8)
-            yield str(i), {"image": image, "caption": "" if i == 3 else f"photo {i}"}
+            yield str(i), {"image": png(i), "caption": "" if i == 3 else f"photo {i}"}
 
 
 class TinyManyCaptions(TinyCaptions):
@@ -40,7 +47,7 @@ class TinyManyCaptions(TinyCaptions):
     def _generate_examples(self, numbers):
         for i in numbers:
             captions = [f"photo {i}", "another"] if i != 3 else []
-            yield str(i), {"picture": np.full((4 + i, 6, 3), 40 * i, np.uint8), "captions": captions}
+            yield str(i), {"picture": png(i), "captions": captions}
 
 
 class TinyLabels(TinyCaptions):
