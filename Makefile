@@ -17,8 +17,9 @@ test: .venv/installed-for-tests
 	$(BIN)/python -m pytest -n 2
 
 benchmark: .venv/installed-for-tests
-	$(BIN)/python tools/benchmark.py step
-	$(BIN)/python tools/benchmark.py input
+	mkdir -p benchmarks/local
+	$(BIN)/python tools/benchmark.py step --rematerialise=off --output=benchmarks/local/step.json
+	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

@@ -13,9 +13,9 @@ def get_config() -> ConfigDict:
     """Every field of `clippy_jax.config.Config`."""
     config = runpy.run_path(str(pathlib.Path(__file__).with_name("b16.py")))["get_config"]()
 
-    # 12 x 12 patch tokens over an image that is enlarged by half: fine enough for the outlines, and each patch still holds
-    # a piece of a pattern. Training sees 17 of the 144, so that most patches of an object have to know its name and not
-    # just one; the paper's token sub-sampling, driven further because nothing here was pretrained.
+    # 12 x 12 patch tokens over an image that is enlarged by half: fine enough for the outlines, and each patch still
+    # holds a piece of a pattern. Training sees 17 of the 144, so that most patches of an object have to know its name
+    # and not just one: the paper's token sub-sampling, driven further because nothing here was pretrained.
     config.model.image.patch_size = 8
     config.model.image.image_size = 96
     config.model.image.width = 128
