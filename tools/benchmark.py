@@ -25,7 +25,7 @@ def main() -> None:
     step = commands.add_parser("step", help="the training step")
     step.add_argument("--size", choices=training_step.SIZES, default="b16", help="towers (default: %(default)s)")
     step.add_argument("--batch_size", type=int, default=8, help="pairs in a batch (default: %(default)s)")
-    step.add_argument("--steps", type=int, default=5, help="timed steps (default: %(default)s)")
+    step.add_argument("--steps", type=int, default=3, help="timed steps a turn, of two (default: %(default)s)")
     step.add_argument(
         "--rematerialise",
         choices=("off", "on", "both"),

@@ -1,7 +1,8 @@
 """The training step, ours and eager PyTorch's: uint8 images and token ids in, updated parameters out.
 
-Each side runs in a process of its own, so that its peak memory is its own. The two take turns, step by step, so that
-whatever else the machine does meets both. This module needs no more than jax, flax, optax, torch and transformers.
+Each side runs in a process of its own, so that its peak memory is its own, and alone: beside a living but idle process
+of 5 GB a step took up to a quarter longer than without, on a machine that reclaims idle memory. The sides take turns,
+a few steps each, so that whatever else the machine does meets both. This module needs no more than jax, flax, optax, torch and transformers.
 """
 
 import argparse
@@ -30,31 +31,22 @@ from tools.benchmarks.report import Case, Report, environment
 
 SIZES = {"b16": ("B/16", "base", 32128), "tiny": ("Ti/16", "tiny", 100)}
 TEXT_LENGTH = 77
+TURNS = 2
 OPTIMIZER = OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.2, gradient_clip_norm=0.0, freeze=())
 SCHEDULE = ScheduleConfig(peak_learning_rate=5e-4, warmup_steps=10_000, decay_steps=43_008, stop_step=5_000)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
 
 
 def measure(size: str, batch_size: int, steps: int, settings: Sequence[bool]) -> Report:
-    """Times `steps` steps of both sides, for each setting of rematerialisation (gradient checkpointing)."""
+    """Times `TURNS * steps` steps of both sides, for each setting of rematerialisation (gradient checkpointing)."""
     cases, where = [], None
     for rematerialise in settings:
-        workers, ready = {}, {}
-        try:
-            for side in ("ours", "peer"):  # one after the other: nothing of the peer's runs while ours compiles
-                workers[side] = _Worker(side, size, batch_size, rematerialise)
-                ready[side] = workers[side].reply()
-            where = where or environment(f"{ready['ours']['device']} (peer: {ready['peer']['device']})", PACKAGES)
-            seconds = {side: [] for side in workers}
-            for i in range(1 + steps):
-                for side, worker in workers.items():
-                    taken = worker.step()
-                    if i > 0:  # the first warms up
-                        seconds[side].append(taken)
-            memory = {side: worker.finish() for side, worker in workers.items()}
-        finally:
-            for worker in workers.values():
-                worker.close()
+        ready, memory, seconds = {}, {}, {"ours": [], "peer": []}
+        for _ in range(TURNS):
+            for side in seconds:
+                ready[side], memory[side], taken = _turn(side, size, batch_size, rematerialise, steps)
+                seconds[side] += taken
+        where = where or environment(f"{ready['ours']['device']} (peer: {ready['peer']['device']})", PACKAGES)
         name = f"{size}, batch {batch_size}{', rematerialised' if rematerialise else ''}"
         median, spread = ({side: f(times) for side, times in seconds.items()} for f in (np.median, _middle_half))
         cases += [
@@ -69,41 +61,20 @@ def _middle_half(values: list[float]) -> tuple[float, float]:
     return tuple(np.quantile(values, (0.25, 0.75)).tolist())
 
 
-class _Worker:
-    """One side in a process of its own: a line in, a line of JSON back."""
-
-    def __init__(self, side: str, size: str, batch_size: int, rematerialise: bool):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, side, size, str(batch_size), str(int(rematerialise))],
-            cwd=pathlib.Path(__file__).parents[2],
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is for both sides
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def reply(self) -> Any:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a side of the benchmark ended early, with exit status {self._process.wait()}")
-        return json.loads(line)
-
-    def step(self) -> float:
-        """Runs one step; returns its seconds."""
-        return self._ask("step")
-
-    def finish(self) -> dict[str, Any]:
-        """Returns the peak memory."""
-        return self._ask("finish")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _ask(self, question: str) -> Any:
-        self._process.stdin.write(question + "\n")
-        self._process.stdin.flush()
-        return self.reply()
+def _turn(
+    side: str, size: str, batch_size: int, rematerialise: bool, steps: int
+) -> tuple[dict[str, Any], dict[str, Any], list[float]]:
+    """One side in a fresh process: what it is, its peak memory, the seconds of each step."""
+    command = [sys.executable, "-m", __name__, side, size, str(batch_size), str(int(rematerialise)), str(steps)]
+    finished = subprocess.run(
+        command,
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is for both sides
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(finished.stdout)
 
 
 def _model(size: str, rematerialise: bool) -> ModelConfig:
@@ -141,19 +112,24 @@ def _ours(size: str, batch_size: int, rematerialise: bool) -> Side:
     import jax
 
     from clippy_jax.training.optimizer import make_optimizer
+    from clippy_jax.training.sharding import make_mesh
     from clippy_jax.training.state import init_state
     from clippy_jax.training.step import make_train_step
 
     # The part of a configuration that the step reads.
     config = types.SimpleNamespace(
-        model=_model(size, rematerialise), loss=LossConfig("mean"), optimizer=OPTIMIZER, schedule=SCHEDULE
+        model=_model(size, rematerialise),
+        loss=LossConfig("softmax", "mean"),
+        microbatches=1,
+        optimizer=OPTIMIZER,
+        schedule=SCHEDULE,
     )
     batch = jax.device_put(_batch(size, batch_size))
     optimizer = make_optimizer(OPTIMIZER, SCHEDULE)
-    state = jax.jit(lambda key: init_state(config.model, 224, optimizer, (), key))(jax.random.key(0))
+    state = jax.jit(lambda key: init_state(config.model, config.loss, 224, optimizer, (), key))(jax.random.key(0))
     jax.block_until_ready(state)
     start = time.perf_counter()
-    compiled = jax.jit(make_train_step(config), donate_argnums=0).lower(state, *batch).compile()
+    compiled = jax.jit(make_train_step(config, make_mesh()), donate_argnums=0).lower(state, *batch).compile()
     compile_seconds = time.perf_counter() - start
 
     def step() -> float:
@@ -213,19 +189,20 @@ def _peak_of_process() -> dict[str, Any]:
 
 
 def _main() -> None:
-    """The side of the benchmark that the arguments name; answers each line on stdin with one on stdout."""
+    """One turn of the side that the arguments name; prints it as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("side", choices=("ours", "peer"))
     parser.add_argument("size")
     parser.add_argument("batch_size", type=int)
     parser.add_argument("rematerialise", type=int)
+    parser.add_argument("steps", type=int)
     arguments = parser.parse_args()
-    answers, sys.stdout = sys.stdout, sys.stderr  # nothing but answers on stdout
+    answer, sys.stdout = sys.stdout, sys.stderr  # nothing but the answer on stdout
     side = {"ours": _ours, "peer": _peer}[arguments.side]
     ready, step, peak_memory = side(arguments.size, arguments.batch_size, bool(arguments.rematerialise))
-    print(json.dumps(ready), file=answers, flush=True)
-    for question in sys.stdin:
-        print(json.dumps({"step": step, "finish": peak_memory}[question.strip()]()), file=answers, flush=True)
+    step(), step()  # two warm up: PyTorch's second step is slow as well
+    taken = [step() for _ in range(arguments.steps)]
+    print(json.dumps((ready, peak_memory(), taken)), file=answer)
 
 
 if __name__ == "__main__":
