@@ -87,7 +87,9 @@ class InputConfig:
 class LossConfig:
     """The contrastive loss (`training/losses.py`)."""
 
-    reduction: Literal["mean", "sum"]  # of the image-to-text and the text-to-image direction
+    # "ring" is "softmax" in memory linear in the batch, for 32k pairs and more; "sigmoid" is SigLIP's.
+    kind: Literal["softmax", "ring", "sigmoid"]
+    reduction: Literal["mean", "sum"]  # of the image-to-text and the text-to-image direction; "sigmoid" has neither
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,29 +133,20 @@ class WandbConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageNetEvalConfig:
-    """Zero-shot classification of a folder-per-class tree (`evaluators/zero_shot_classification.py`)."""
+class TaskConfig:
+    """One evaluation during training."""
 
-    folder: str  # "" for off
-    every_steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class VOCEvalConfig:
-    """Zero-shot segmentation of a PASCAL-VOC-shaped tree (`evaluators/segmentation.py`)."""
-
-    folder: str  # "" for off
-    every_steps: int
+    path: str  # the folder or file of its data; "" for off
+    every_steps: int  # 0 for at the end only
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalsConfig:
-    """Evaluations during training; `every_steps` of 0 means at the end only."""
+    """Evaluations during training (`periodic_evaluation.py`)."""
 
     batch_size: int
     image_size: int  # pixels along each side of an evaluation image
-    imagenet: ImageNetEvalConfig
-    voc: VOCEvalConfig
+    tasks: dict[str, TaskConfig]  # by the names of `evaluators/tasks.py`, which are also the evaluation program's flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +163,7 @@ class Config:
     wandb: WandbConfig
     evals: EvalsConfig
     seed: int  # of the initial parameters, dropout and patch dropout
+    microbatches: int  # parts in which each device encodes its pairs, to save memory (`training/microbatches.py`)
     parameter_sharding: Literal["replicated", "fsdp"]  # of parameters and optimizer state over the devices
     log_every_steps: int
     profile_steps: tuple[int, ...]  # (first, last): steps whose trace is written; () for none
@@ -230,12 +224,15 @@ def _check_training(config: Config) -> None:
     lengths = config.input.text_lengths
     if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 1:
         raise InputError(f"config.input.text_lengths must be increasing positive lengths, not {lengths}")
-    for key in ("log_every_steps", "schedule.stop_step", "evals.batch_size"):
+    for key in ("microbatches", "log_every_steps", "schedule.stop_step", "evals.batch_size"):
         value = config
         for name in key.split("."):
             value = getattr(value, name)
         if value < 1:
             raise InputError(f"config.{key} must be at least 1, not {value}")
+    for name, task in config.evals.tasks.items():
+        if task.every_steps < 0:
+            raise InputError(f"config.evals.tasks.{name}.every_steps must be at least 0, not {task.every_steps}")
     unknown = set(config.optimizer.freeze) - {"image", "text"}
     if unknown:
         raise InputError(f"config.optimizer.freeze names {sorted(unknown)[0]!r}; the towers are 'image' and 'text'")
@@ -251,8 +248,7 @@ def _check_training(config: Config) -> None:
 
 def _parse(value: Any, wanted: Any, path: str) -> Any:
     if dataclasses.is_dataclass(wanted):
-        if not isinstance(value, Mapping) and not hasattr(value, "items"):
-            raise InputError(f"{path} must be a group of fields, not {value!r}")
+        _check_group(value, path)
         types = typing.get_type_hints(wanted)
         for key in value.keys():
             if key not in types:
@@ -263,6 +259,10 @@ def _parse(value: Any, wanted: Any, path: str) -> Any:
             if key not in value:
                 raise InputError(f"{path}.{key} is missing; it must be {_name(types[key])}")
         return wanted(**{key: _parse(value[key], kind, f"{path}.{key}") for key, kind in types.items()})
+    if typing.get_origin(wanted) is dict:
+        _check_group(value, path)
+        kind = typing.get_args(wanted)[1]
+        return {key: _parse(value[key], kind, f"{path}.{key}") for key in value.keys()}
     if typing.get_origin(wanted) is tuple:
         return _parse_tuple(value, typing.get_args(wanted), path)
     if typing.get_origin(wanted) is Literal:
@@ -273,6 +273,11 @@ def _parse(value: Any, wanted: Any, path: str) -> Any:
     elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     raise InputError(f"{path} must be {_name(wanted)}, not {value!r}")
+
+
+def _check_group(value: Any, path: str) -> None:
+    if not isinstance(value, Mapping) and not hasattr(value, "items"):
+        raise InputError(f"{path} must be a group of fields, not {value!r}")
 
 
 def _parse_tuple(value: Any, item_types: tuple, path: str) -> tuple:

@@ -37,7 +37,7 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
         is no longer finite (then the newest checkpoint is from before).
     """
     mesh = make_mesh()
-    check_batch_size(config.input.batch_size, mesh, "config.input.batch_size")
+    check_batch_size(config.input.batch_size, mesh, "config.input.batch_size", config.microbatches)
     training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
     _check_vocabulary(training_input, config)
     evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
@@ -49,14 +49,16 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
 
     with Checkpointer(workdir, config.checkpoint, config.log_every_steps) as checkpointer:
         state, shardings = _first_state(config, mesh, checkpointer)
-        train_step = jax.jit(make_train_step(config), donate_argnums=0, out_shardings=(shardings, None))
+        train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
         _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation)
 
 
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
     """The state to go on from, and its shardings: the newest checkpoint, else given weights, else random ones."""
     optimizer = make_optimizer(config.optimizer, config.schedule)
-    new_state = functools.partial(init_state, config.model, config.input.image_size, optimizer, config.optimizer.freeze)
+    new_state = functools.partial(
+        init_state, config.model, config.loss, config.input.image_size, optimizer, config.optimizer.freeze
+    )
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(new_state, key)
     shardings = state_sharding(shapes, mesh, config.parameter_sharding)

@@ -77,6 +77,9 @@ def get_config() -> ConfigDict:
 
     # ----------------------------------------------------------------------------------------------------- loss
     config.loss = ConfigDict()
+    # The paper and the public code: "softmax". "ring" is the same in less memory, for batches of 32k and more;
+    # "sigmoid" is SigLIP's.
+    config.loss.kind = "softmax"
     # CHOICE 2 of 2. Paper (equation of section 3.1): the "sum" of the two directions.
     #                Public code: their "mean".
     config.loss.reduction = "mean"
@@ -110,15 +113,19 @@ def get_config() -> ConfigDict:
     config.evals = ConfigDict()
     config.evals.batch_size = 256
     config.evals.image_size = 224
-    config.evals.imagenet = ConfigDict()
-    config.evals.imagenet.folder = ""  # /data/imagenet/val
-    config.evals.imagenet.every_steps = 1_344  # public run: after every epoch
-    config.evals.voc = ConfigDict()
-    config.evals.voc.folder = ""  # /data/VOC2012
-    config.evals.voc.every_steps = 1_344
+    # By the names of the evaluation program's flags. For others than these two the whole group is given at once:
+    # --config.evals.tasks="{'waterbirds': {'path': '/data/waterbirds', 'every_steps': 500}}"
+    config.evals.tasks = ConfigDict()
+    config.evals.tasks.imagenet = ConfigDict()
+    config.evals.tasks.imagenet.path = ""  # /data/imagenet/val
+    config.evals.tasks.imagenet.every_steps = 1_344  # public run: after every epoch
+    config.evals.tasks.voc = ConfigDict()
+    config.evals.tasks.voc.path = ""  # /data/VOC2012
+    config.evals.tasks.voc.every_steps = 1_344
 
     # ------------------------------------------------------------------------------------------------------ run
     config.seed = 0
+    config.microbatches = 1  # public code: none. More parts take less memory and more time, and change no gradient
     config.parameter_sharding = "replicated"  # public run: DDP; "fsdp" splits parameters and moments over the devices
     config.log_every_steps = 10
     config.profile_steps = ()  # for example (10, 13)

@@ -56,10 +56,10 @@ def get_config() -> ConfigDict:
 
     config.evals.batch_size = 64
     config.evals.image_size = 96
-    config.evals.imagenet.folder = "data/shapes/imagenet/val"
-    config.evals.imagenet.every_steps = 1_000
-    config.evals.voc.folder = "data/shapes/voc"
-    config.evals.voc.every_steps = 1_000
+    config.evals.tasks.imagenet.path = "data/shapes/imagenet/val"
+    config.evals.tasks.imagenet.every_steps = 1_000
+    config.evals.tasks.voc.path = "data/shapes/voc"
+    config.evals.tasks.voc.every_steps = 1_000
     config.log_every_steps = 50
 
     return config

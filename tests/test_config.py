@@ -2,10 +2,11 @@ import dataclasses
 import pathlib
 import runpy
 
+import absl.flags
 import pytest
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
-from clippy_jax.config import Config, parse, parse_model
+from clippy_jax.config import Config, TaskConfig, parse, parse_model
 from clippy_jax.errors import InputError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -75,8 +76,14 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         ("schedule.stop_step", 0, "config.schedule.stop_step must be at least 1, not 0"),
         ("log_every_steps", 0, "config.log_every_steps must be at least 1, not 0"),
         ("evals.batch_size", -1, "config.evals.batch_size must be at least 1, not -1"),
+        ("evals.tasks", 3, "config.evals.tasks must be a group of fields, not 3"),
+        ("evals.tasks.coco", "/coco", "config.evals.tasks.coco must be a group of fields, not '/coco'"),
+        ("evals.tasks.coco", {"path": "/coco"}, "config.evals.tasks.coco.every_steps is missing; it must be int"),
+        ("evals.tasks.voc.folder", "/voc", "config.evals.tasks.voc.folder is not a configuration key"),
+        ("evals.tasks.voc.every_steps", -1, "config.evals.tasks.voc.every_steps must be at least 0, not -1"),
         ("optimizer.freeze", ("vision",), "config.optimizer.freeze names 'vision'; the towers are 'image' and 'text'"),
         ("profile_steps", (5,), r"config.profile_steps must be \(\) or \(first, last\)"),
+        ("profile_steps", (0, 4), r"config.profile_steps must be \(\) or \(first, last\)"),
         ("profile_steps", (5, 3), r"config.profile_steps must be \(\) or \(first, last\)"),
         ("input.train", "", "config.input.train is empty; name the training data"),
         ("input.tokenizer", "", "config.input.tokenizer is empty; name a folder"),
@@ -92,6 +99,21 @@ def test_what_does_not_fit_is_named_in_one_line(key, value, message):
     with pytest.raises(InputError, match=message) as error:
         parse(values)
     assert "\n" not in str(error.value)
+
+
+def test_evaluations_are_named_on_the_command_line():
+    def parsed(*overrides) -> dict[str, TaskConfig]:
+        given = ["--config.input.train=data.tar", "--config.input.tokenizer=tokenizer", *overrides]
+        argv = ["main", f"--config={CONFIGS / 'b16.py'}", *given]
+        flags = absl.flags.FlagValues()
+        values = config_flags.DEFINE_config_file("config", flag_values=flags, sys_argv=argv)
+        flags(argv)
+        return parse(values.value).evals.tasks
+
+    one = parsed("--config.evals.tasks.voc.path=/voc", "--config.evals.tasks.voc.every_steps=5")
+    assert one["voc"] == TaskConfig("/voc", 5) and one["imagenet"] == TaskConfig("", 1344)
+    others = parsed("--config.evals.tasks={'waterbirds': {'path': '/birds', 'every_steps': 500}}")
+    assert others == {"waterbirds": TaskConfig("/birds", 500)}
 
 
 def test_a_missing_key_is_named():

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from clippy_jax.config import Config, parse
+from clippy_jax.config import Config, TaskConfig, parse
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import zero_shot_classification
+from clippy_jax.evaluators.tasks import TASKS
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
@@ -42,7 +42,7 @@ def config(data) -> Config:
     values.schedule.update(peak_learning_rate=3e-3, warmup_steps=5, decay_steps=40, stop_step=40)
     values.checkpoint.update(every_steps=20, every_minutes=0.0, keep=5)
     values.evals.update(batch_size=16)
-    values.evals.imagenet.folder = values.evals.voc.folder = ""
+    values.evals.tasks = {}
     values.log_every_steps = 1
     return parse(values)
 
@@ -104,13 +104,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_reaches_no_checkpoint(confi
 
 
 def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path):
-    imagenet = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val", every_steps=2)
-    voc = dataclasses.replace(config.evals.voc, folder=f"{data}/voc", every_steps=0)
-    config = change(change(config, "schedule", stop_step=5), "evals", imagenet=imagenet, voc=voc)
+    tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 2), "voc": TaskConfig(f"{data}/voc", 0)}
+    tasks["waterbirds"] = TaskConfig("", 1)
+    config = change(change(config, "schedule", stop_step=5), "evals", tasks=tasks)
     train_and_evaluate(config, tmp_path)
     lines = metrics_of(tmp_path)
     assert [line["step"] for line in lines if "imagenet/top1" in line] == [2, 4, 5]
     assert [line["step"] for line in lines if "voc/miou" in line] == [5]
+    assert not any("waterbirds/average" in line for line in lines)
     assert all(0 <= line["imagenet/top1"] <= 1 for line in lines if "imagenet/top1" in line)
 
 
@@ -118,9 +119,9 @@ def test_a_failing_evaluation_says_so_and_stops_nothing(config, data, tmp_path, 
     def fail(*args, **kwargs):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(zero_shot_classification, "evaluate", fail)
-    imagenet = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val", every_steps=1)
-    train_and_evaluate(change(change(config, "schedule", stop_step=3), "evals", imagenet=imagenet), tmp_path)
+    monkeypatch.setitem(TASKS, "imagenet", dataclasses.replace(TASKS["imagenet"], evaluate=fail))
+    tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 1)}
+    train_and_evaluate(change(change(config, "schedule", stop_step=3), "evals", tasks=tasks), tmp_path)
     assert list(losses_of(tmp_path)) == [1, 2, 3]
     assert capsys.readouterr().out.count("RuntimeError: no luck") == 3
 
@@ -145,14 +146,24 @@ def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
     ("group", "fields", "message"),
     [
         ("input", {"batch_size": 12}, "config.input.batch_size is 12, which 8 devices do not divide"),
-        ("evals", {"batch_size": 12, "imagenet": None}, "config.evals.batch_size is 12, which 8 devices do not divide"),
+        (
+            "evals",
+            {"tasks": {"imagenett": TaskConfig("", 1)}},
+            "config.evals.tasks.imagenett is not an evaluation; known",
+        ),
+        ("evals", {"tasks": {"voc": TaskConfig("nowhere", 1)}}, "nowhere is not a folder"),
+        (
+            "evals",
+            {"batch_size": 12, "tasks": {"imagenet": TaskConfig("DATA", 1)}},
+            "config.evals.batch_size is 12, which 8 devices do not divide",
+        ),
         ("input", {"train": "nowhere/{0..3}.tar"}, "config.input.train: the folder nowhere does not exist"),
         ("input", {"tokenizer": "nowhere"}, "tokenizer"),
     ],
 )
 def test_wrong_input_is_named_before_anything_is_written(config, data, tmp_path, group, fields, message):
-    if "imagenet" in fields:
-        fields["imagenet"] = dataclasses.replace(config.evals.imagenet, folder=f"{data}/imagenet/val")
+    if "imagenet" in fields.get("tasks", {}):
+        fields = fields | {"tasks": {"imagenet": TaskConfig(f"{data}/imagenet/val", 1)}}
     with pytest.raises(InputError, match=message):
         train_and_evaluate(change(config, group, **fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -164,39 +175,41 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(config, tmp_path):
         train_and_evaluate(change(config, "model", text=text), tmp_path)
 
 
-def test_two_processes_train_as_one_does_and_one_resumes_what_two_began(config, data, tmp_path):
+@pytest.mark.parametrize(("count", "kind", "microbatches"), [(2, "ring", 2), (4, "softmax", 1)])
+def test_processes_train_as_one_does_and_one_resumes_what_they_began(config, tmp_path, count, kind, microbatches):
     config = change(change(config, "schedule", stop_step=6), "checkpoint", every_steps=3)
+    config = dataclasses.replace(change(config, "loss", kind=kind), microbatches=microbatches)
     train_and_evaluate(config, tmp_path / "one")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     script = (
         "import json, sys; from clippy_jax.config import parse; from clippy_jax.train import train_and_evaluate;"
-        "from clippy_jax.training.distributed import initialize; initialize(sys.argv[1], 2, int(sys.argv[2]));"
-        "train_and_evaluate(parse(json.loads(sys.argv[3])), sys.argv[4])"
+        "from clippy_jax.training.distributed import initialize; initialize(sys.argv[1], *map(int, sys.argv[2:4]));"
+        "train_and_evaluate(parse(json.loads(sys.argv[4])), sys.argv[5])"
     )
     half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))
     command = [sys.executable, "-c", script, f"localhost:{port}"]
     environment = {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count} --xla_backend_optimization_level=0",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     processes = [
         subprocess.Popen(
-            [*command, str(number), half, str(tmp_path / "two")],
+            [*command, str(count), str(number), half, str(tmp_path / "several")],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for number in range(2)
+        for number in range(count)
     ]
     outputs = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    assert "step 3/3" in outputs[0] and "step 3/3" not in outputs[1]
-    train_and_evaluate(config, tmp_path / "two")
-    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
-    assert list(two) == list(one) == list(range(1, 7))
-    np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-5)
+    assert [process.returncode for process in processes] == [0] * count, "\n".join(outputs)
+    assert ["step 3/3" in output for output in outputs] == [True] + [False] * (count - 1)
+    train_and_evaluate(config, tmp_path / "several")
+    one, several = losses_of(tmp_path / "one"), losses_of(tmp_path / "several")
+    assert list(several) == list(one) == list(range(1, 7))
+    np.testing.assert_allclose(list(several.values()), list(one.values()), rtol=1e-5)

@@ -1,6 +1,7 @@
 """Our speed beside the PyTorch peer's, the same work in one run: `python tools/benchmark.py step --output=FILE.json`.
 
     step   the training step of B/16 + T5-base, beside eager PyTorch: time, peak memory, compile time
+    loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
 
 Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]}.
@@ -36,16 +37,23 @@ def main() -> None:
     batches.add_argument("--size", choices=training_input.SIZES, default="full", help="data (default: %(default)s)")
     batches.add_argument("--batch_size", type=int, default=64, help="pairs in a batch (default: %(default)s)")
     batches.add_argument("--steps", type=int, default=16, help="timed batches (default: %(default)s)")
-    for command in (step, batches):
+    loss = commands.add_parser("loss", help="the contrastive losses")
+    loss.add_argument("--size", choices=("full", "tiny"), default="full", help="features (default: %(default)s)")
+    loss.add_argument("--steps", type=int, default=10, help="timed evaluations (default: %(default)s)")
+    for command in (step, loss, batches):
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
     arguments = parser.parse_args()
-    if min(arguments.batch_size, arguments.steps) < 1:
+    size, batch_size, steps = arguments.size, getattr(arguments, "batch_size", 1), arguments.steps
+    if min(batch_size, steps) < 1:
         parser.error("--batch_size and --steps must be at least 1")
 
-    size, batch_size, steps = arguments.size, arguments.batch_size, arguments.steps
     if arguments.command == "step":
         rematerialise = {"off": [False], "on": [True], "both": [False, True]}[arguments.rematerialise]
         report = training_step.measure(size, batch_size, steps, rematerialise)
+    elif arguments.command == "loss":
+        from tools.benchmarks import contrastive_loss  # which sets the number of devices
+
+        report = contrastive_loss.measure(size, steps)
     else:
         report = training_input.measure(size, batch_size, steps)
     print(report.table())

@@ -1,29 +1,48 @@
-"""The contrastive loss over the global batch."""
+"""Which contrastive loss a run has, and the parameters that belong to the loss and not to the towers."""
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from clippy_jax.config import LossConfig
+from clippy_jax.training.ring_loss import ring_softmax_loss
+from clippy_jax.training.sigmoid_loss import sigmoid_contrastive_loss
+from clippy_jax.training.softmax_loss import softmax_contrastive_loss
 
-def softmax_contrastive_loss(
-    image: Float[Array, "B D"],
-    text: Float[Array, "B D"],
-    logit_scale: Float[Array, ""],
-    reduction: Literal["mean", "sum"],
+
+def contrastive_loss(
+    image: Float[Array, "B D"], text: Float[Array, "B D"], params: Mapping[str, Any], config: LossConfig, mesh: Mesh
 ) -> Float[Array, ""]:
-    """Symmetric softmax cross entropy: each image against all texts, each text against all images (paper, section 3.1).
+    """The loss of the global batch.
 
-    Written as if there were one device: under `jax.jit`, with the batch sharded over a mesh, this is the exact loss of
-    the global batch. Each direction is a mean over its B rows; `reduction` joins the two (the paper sums, the public
-    code takes the mean). `logit_scale` is the logarithm of the factor on the cosine similarities.
+    Args:
+      image: unit image embeddings, split over `mesh`.
+      text: unit text embeddings; row i belongs to image i.
+      params: a run's parameters, of which those at the top level are read: `logit_scale`, and `logit_bias` if it is
+        the sigmoid loss.
+      config: which loss.
+      mesh: the devices.
     """
-    scale = jnp.exp(logit_scale)
-    logits = scale * jnp.einsum("iD,tD->it", image, text, precision=jax.lax.Precision.HIGHEST)
-    # The diagonal is a product of matching rows: taking it from the sharded matrix would move the matrix.
-    matching = scale * (image * text).sum(axis=1)
-    image_to_text = (jax.nn.logsumexp(logits, axis=1) - matching).mean()
-    text_to_image = (jax.nn.logsumexp(logits, axis=0) - matching).mean()
-    total = image_to_text + text_to_image
-    return total / 2 if reduction == "mean" else total
+    match config.kind:
+        case "softmax":
+            return softmax_contrastive_loss(image, text, params["logit_scale"], config.reduction)
+        case "ring":
+            return ring_softmax_loss(image, text, params["logit_scale"], config.reduction, mesh)
+        case "sigmoid":
+            return sigmoid_contrastive_loss(image, text, params["logit_scale"], params["logit_bias"], mesh)
+    raise ValueError(f"unknown loss {config.kind!r}")
+
+
+def initial_loss_params(config: LossConfig) -> dict[str, Float[Array, ""]]:
+    """What the loss adds to the parameters of `CLIPpy`, or starts differently.
+
+    The sigmoid loss has a bias, which is no part of the model: nothing but this loss reads it, and no weights bring it.
+    It and the scale start as SigLIP's, so that the many pairs that do not belong together weigh little at first.
+    """
+    if config.kind == "sigmoid":
+        return {"logit_scale": jnp.float32(math.log(10)), "logit_bias": jnp.float32(-10)}
+    return {}

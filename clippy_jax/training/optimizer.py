@@ -11,7 +11,7 @@ from clippy_jax.training.schedule import learning_rate
 # Parameters without weight decay, by a word of their path. The public code exempts whatever has fewer than two
 # dimensions or "bias" in its name. Stacked layers have a dimension more, so here the name decides: `scale` belongs to
 # the norms, and the relative position bias is exempt although a matrix. CLS token and position embedding do decay.
-UNDECAYED = ("bias", "scale", "logit_scale", "relative_position_bias")
+UNDECAYED = ("bias", "scale", "logit_scale", "logit_bias", "relative_position_bias")
 
 
 def make_optimizer(config: OptimizerConfig, schedule: ScheduleConfig) -> optax.GradientTransformation:

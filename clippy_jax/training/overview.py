@@ -18,6 +18,9 @@ def config_fields(config: Config) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             for field in dataclasses.fields(value):
                 visit(getattr(value, field.name), f"{path}.{field.name}")
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                visit(item, f"{path}.{key}")
         else:
             fields[path] = value
 

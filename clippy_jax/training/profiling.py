@@ -6,8 +6,6 @@ from typing import Any
 import jax
 from etils import epath
 
-from clippy_jax.errors import InputError
-
 
 class Profiler:
     """Writes the trace of steps first to last into `WORKDIR/profile`, from the first process.
@@ -15,14 +13,9 @@ class Profiler:
     Args:
       workdir: the run's folder.
       steps: (first, last), counted as the loop counts its steps; () for no trace.
-
-    Raises:
-      InputError: `steps` is neither () nor an ascending pair of positive steps.
     """
 
     def __init__(self, workdir: epath.PathLike, steps: Sequence[int]):
-        if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
-            raise InputError(f"config.profile_steps must be () or (first, last) with 1 <= first <= last, not {steps}")
         self._folder = epath.Path(workdir) / "profile"
         self._first, self._last = steps if jax.process_index() == 0 and steps else (None, None)
         self._running = False

@@ -55,9 +55,14 @@ def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Ar
     return jax.make_array_from_process_local_data(batch_sharding(mesh), local)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
-    """Raises `InputError` if the devices do not divide the batch; `key` names its configuration field or flag."""
-    if batch_size < 1 or batch_size % mesh.size:
+def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1) -> None:
+    """Raises `InputError` if the devices, or the microbatches of each, do not divide the batch.
+
+    `key` names the configuration field or flag of the batch size.
+    """
+    parts = mesh.size * microbatches
+    if batch_size < 1 or batch_size % parts:
+        each = f" with {microbatches} microbatches each" if microbatches > 1 else ""
         raise InputError(
-            f"{key} is {batch_size}, which {mesh.size} devices do not divide; use a multiple of {mesh.size}"
+            f"{key} is {batch_size}, which {mesh.size} devices{each} do not divide; use a multiple of {parts}"
         )

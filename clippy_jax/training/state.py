@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
-from clippy_jax.config import ModelConfig
+from clippy_jax.config import LossConfig, ModelConfig
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.training.losses import initial_loss_params
 from clippy_jax.training.optimizer import split_frozen
 
 
@@ -32,6 +33,7 @@ def init_params(model: ModelConfig, image_size: int, key: Key[Array, ""]) -> dic
 
 def init_state(
     model: ModelConfig,
+    loss: LossConfig,
     image_size: int,
     optimizer: optax.GradientTransformation,
     freeze: tuple[str, ...],
@@ -39,6 +41,6 @@ def init_state(
 ) -> TrainState:
     """The state before the first step. Frozen towers have no optimizer state."""
     init_key, run_key = jax.random.split(key)
-    params = init_params(model, image_size, init_key)
+    params = init_params(model, image_size, init_key) | initial_loss_params(loss)
     trained, _ = split_frozen(params, freeze)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trained), run_key)

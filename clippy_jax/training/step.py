@@ -9,11 +9,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.config import Config
 from clippy_jax.models.clippy import MAX_LOGIT_SCALE, CLIPpy
-from clippy_jax.training.losses import softmax_contrastive_loss
+from clippy_jax.training.losses import contrastive_loss
+from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.training.schedule import learning_rate
 from clippy_jax.training.state import TrainState
@@ -22,9 +24,12 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 def make_train_step(
-    config: Config,
+    config: Config, mesh: Mesh
 ) -> Callable[[TrainState, UInt8[Array, "B H W 3"], Int[Array, "B L"]], tuple[TrainState, Metrics]]:
-    """The step function of a run: (state, images, tokens) → (state, metrics)."""
+    """The step function of a run: (state, images, tokens) → (state, metrics).
+
+    The losses that send embeddings around need to know the devices: `mesh`.
+    """
     model = CLIPpy(config.model)
     optimizer = make_optimizer(config.optimizer, config.schedule)
     rate = learning_rate(config.schedule)
@@ -34,10 +39,14 @@ def make_train_step(
         dropout_key = jax.random.fold_in(state.key, state.step)
 
         def loss_of(trained):
-            image, text, logit_scale = model.apply(
-                {"params": {**trained, **frozen}}, images, tokens, train=True, rngs={"dropout": dropout_key}
-            )
-            return softmax_contrastive_loss(image, text, logit_scale, config.loss.reduction)
+            params = {**trained, **frozen}
+
+            def encode(images, tokens, key):
+                image, text, _ = model.apply({"params": params}, images, tokens, train=True, rngs={"dropout": key})
+                return image, text
+
+            image, text = encode_in_microbatches(encode, config.microbatches, images, tokens, dropout_key)
+            return contrastive_loss(image, text, params, config.loss, mesh)
 
         loss, gradient = jax.value_and_grad(loss_of)(trained)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trained)

@@ -15,6 +15,8 @@ from clippy_jax.training.schedule import learning_rate
 from clippy_jax.training.workdir import read_config
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
 
+_LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`training/losses.py`)
+
 
 def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
     """Reads a checkpoint of a run into host memory.
@@ -33,6 +35,7 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
         params, optimizer_state = _restore(workdir, step)
     else:
         params, optimizer_state = restore_parameters(workdir, step), None
+    params.pop(_LOSS_BIAS, None)
     return Checkpoint(
         params=params,
         config=config.model,
@@ -74,8 +77,8 @@ def _moments(optimizer_state: Any, config: Config, workdir: str) -> Moments:
     }
     return Moments(
         step=step,
-        mean=adam["mu"],
-        square=adam["nu"],
+        mean={name: value for name, value in adam["mu"].items() if name != _LOSS_BIAS},
+        square={name: value for name, value in adam["nu"].items() if name != _LOSS_BIAS},
         groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": config.optimizer.weight_decay}),
     )
 

@@ -1,63 +1,139 @@
-"""The contrastive loss, beside float64 NumPy and PyTorch's cross entropy."""
+"""Every loss on one, two and eight devices, beside one float64 NumPy formula for value and gradients."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional
+from jax.sharding import AxisType
 
-from clippy_jax.training.losses import softmax_contrastive_loss
+from clippy_jax.config import LossConfig
+from clippy_jax.training.losses import contrastive_loss, initial_loss_params
+from clippy_jax.training.ring_loss import ring_softmax_loss
+from clippy_jax.training.sharding import batch_sharding
+from clippy_jax.training.sigmoid_loss import sigmoid_contrastive_loss
 
-LOSS = jax.jit(softmax_contrastive_loss, static_argnums=3)
-GRADIENTS = jax.jit(jax.grad(softmax_contrastive_loss, argnums=(0, 1, 2)), static_argnums=3)
+KINDS = [("softmax", "mean"), ("ring", "mean"), ("ring", "sum"), ("sigmoid", "mean")]
+PARAMS = {"logit_scale": np.float32(np.log(1 / 0.07)), "logit_bias": np.float32(-3)}
 
 
-def unit_features(batch, width=16, seed=0):
-    features = np.random.default_rng(seed).normal(size=(2, batch, width))
+def mesh_of(devices):
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def unit_features(batch, width=16):
+    features = np.random.default_rng(0).normal(size=(2, batch, width))
     features[1] += 0.5 * features[0]
     return (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def reference(image, text, log_scale, reduction):
-    logits = np.exp(np.float64(log_scale)) * image.astype(np.float64) @ text.astype(np.float64).T
-    directions = []
-    for rows in (logits, logits.T):
-        shifted = rows - rows.max(axis=1, keepdims=True)
-        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        directions.append(-np.diag(log_probability).mean())
-    return sum(directions) / {"mean": 2, "sum": 1}[reduction]
+def reference(image, text, params, kind, reduction):
+    """Loss and gradients (image, text, log scale, bias) from the full matrix of logits."""
+    image, text = image.astype(np.float64), text.astype(np.float64)
+    scale, batch = np.exp(np.float64(params["logit_scale"])), len(image)
+    logits, same = scale * image @ text.T, np.eye(batch)
+    if kind == "sigmoid":
+        logits = logits + params["logit_bias"]
+        loss = np.logaddexp(0, np.where(same, -logits, logits)).sum() / batch
+        gradient = (1 / (1 + np.exp(-logits)) - same) / batch
+    else:
+        by_image, by_text = (np.exp(logits) / np.exp(logits).sum(axis=axis, keepdims=True) for axis in (1, 0))
+        weight = {"mean": 0.5, "sum": 1.0}[reduction] / batch
+        loss = -weight * (np.log(np.diag(by_image)) + np.log(np.diag(by_text))).sum()
+        gradient = weight * (by_image + by_text - 2 * same)
+    cosines = image @ text.T
+    return loss, (
+        scale * gradient @ text,
+        scale * gradient.T @ image,
+        scale * (gradient * cosines).sum(),
+        gradient.sum(),
+    )
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("batch", [1, 2, 7, 33, 64])
-@pytest.mark.parametrize("log_scale", [0.0, np.log(1 / 0.07), np.log(100)])
-def test_value_equals_float64_reference(batch, log_scale, reduction):
-    image, text = unit_features(batch)
-    loss = LOSS(jnp.asarray(image), jnp.asarray(text), jnp.float32(log_scale), reduction)
-    np.testing.assert_allclose(loss, reference(image, text, log_scale, reduction), rtol=1e-5, atol=2e-5)
+def check(loss_and_gradients, image, text, kind, reduction):
+    loss, gradients = loss_and_gradients
+    wanted, wanted_gradients = reference(image, text, PARAMS, kind, reduction)
+    np.testing.assert_allclose(loss, wanted, rtol=5e-6)
+    for ours, exact in zip(gradients[:2], wanted_gradients):
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+    # These are small differences of logits, which are as large as the scale: so is their rounding.
+    for ours, exact in zip(gradients[2:], wanted_gradients[2:]):
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-6 * np.exp(PARAMS["logit_scale"]))
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("batch", [2, 7, 33])
-def test_gradients_equal_torch_cross_entropy(batch, reduction):
-    arguments = (*unit_features(batch), np.float32(np.log(1 / 0.07)))
-    ours = GRADIENTS(*map(jnp.asarray, arguments), reduction)
-
-    image, text, log_scale = tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in arguments]
-    logits = log_scale.exp() * image @ text.T
-    labels = torch.arange(batch)
-    loss = functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)
-    (loss / {"mean": 2, "sum": 1}[reduction]).backward()
-    for gradient, tensor in zip(ours[:2], tensors):
-        theirs = tensor.grad.numpy()
-        np.testing.assert_allclose(gradient, theirs, atol=3e-5 * np.abs(theirs).max())
-    # The scale's gradient is a small difference of logits, which are as large as the scale: so is its rounding.
-    np.testing.assert_allclose(ours[2], log_scale.grad.numpy(), atol=1e-6 / 0.07)
+@pytest.mark.parametrize("devices, batch", [(1, 7), (2, 24), (8, 24), (8, 64)])
+@pytest.mark.parametrize("kind, reduction", KINDS)
+def test_loss_and_gradients_equal_float64(kind, reduction, devices, batch):
+    mesh, config = mesh_of(devices), LossConfig(kind, reduction)
+    image, text = jax.device_put(tuple(unit_features(batch)), batch_sharding(mesh))
+    loss = jax.jit(
+        jax.value_and_grad(lambda i, t, params: contrastive_loss(i, t, params, config, mesh), argnums=(0, 1, 2))
+    )
+    value, (by_image, by_text, by_params) = loss(image, text, PARAMS)
+    gradients = (by_image, by_text, by_params["logit_scale"], by_params["logit_bias"])
+    check((value, gradients[: 4 if kind == "sigmoid" else 3]), *unit_features(batch), kind, reduction)
 
 
-def test_finite_where_every_pair_is_the_same():
-    features = jnp.tile(jnp.eye(1, 16), (5, 1))
-    gradients = GRADIENTS(features, features, jnp.float32(np.log(100)), "mean")
-    np.testing.assert_allclose(LOSS(features, features, jnp.float32(np.log(100)), "mean"), np.log(5), rtol=1e-5)
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
+@pytest.mark.parametrize("logits_at_once", [1, 60, 100, 10**6])
+@pytest.mark.parametrize("kind", ["ring", "sigmoid"])
+def test_blocks_need_not_divide_a_devices_share(kind, logits_at_once):
+    """26 rows on 2 devices are 13 for each, in blocks of 1, 4, 7 and 13."""
+    mesh = mesh_of(2)
+    if kind == "ring":
+        loss = functools.partial(ring_softmax_loss, reduction="mean", mesh=mesh, logits_at_once=logits_at_once)
+        numbers = (PARAMS["logit_scale"],)
+    else:
+        loss = functools.partial(sigmoid_contrastive_loss, mesh=mesh, logits_at_once=logits_at_once)
+        numbers = (PARAMS["logit_scale"], PARAMS["logit_bias"])
+    arguments = (*jax.device_put(tuple(unit_features(26)), batch_sharding(mesh)), *numbers)
+    both = jax.jit(jax.value_and_grad(lambda *a: loss(*a), argnums=tuple(range(len(arguments)))))(*arguments)
+    check(both, *unit_features(26), kind, "mean")
+
+
+def test_gradients_of_a_scaled_loss_are_scaled():
+    mesh = mesh_of(8)
+    image, text = unit_features(16)
+    for kind in ("ring", "sigmoid"):
+        config = LossConfig(kind, "mean")
+        once, thrice = (
+            jax.jit(jax.grad(lambda t: factor * contrastive_loss(image, t, PARAMS, config, mesh)))(text)  # noqa: B023
+            for factor in (1, 3)
+        )
+        np.testing.assert_allclose(thrice, 3 * once, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "ring", "sigmoid"])
+def test_finite_at_the_largest_scale_with_pairs_all_alike_or_opposed(kind):
+    mesh, config = mesh_of(8), LossConfig(kind, "mean")
+    params = {"logit_scale": jnp.float32(np.log(100)), "logit_bias": jnp.float32(-10)}
+    image = jnp.tile(jnp.eye(1, 16), (16, 1))
+    loss = jax.jit(jax.value_and_grad(lambda i, t: contrastive_loss(i, t, params, config, mesh), argnums=(0, 1)))
+    for text in (image, -image):
+        value, gradients = loss(image, text)
+        wanted = {True: 15 * 90, False: 110}[text is image] if kind == "sigmoid" else np.log(16)
+        np.testing.assert_allclose(value, wanted, rtol=1e-4)
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_ring_needs_memory_linear_in_the_batch():
+    """At 65,536 pairs of 768 features on eight devices; the logits alone would take 2 GB of each."""
+    mesh = mesh_of(8)
+    features = jax.ShapeDtypeStruct((65536, 768), jnp.float32, sharding=batch_sharding(mesh))
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    for kind in ("ring", "sigmoid"):
+        config = LossConfig(kind, "mean")
+
+        def loss(image, text, scale, bias):
+            params = {"logit_scale": scale, "logit_bias": bias}
+            return contrastive_loss(image, text, params, config, mesh)  # noqa: B023
+
+        step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))
+        compiled = step.lower(features, features, number, number).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes <= 160e6
+
+
+def test_sigmoid_starts_as_siglip_and_alone_has_a_bias():
+    start = initial_loss_params(LossConfig("sigmoid", "mean"))
+    np.testing.assert_allclose([np.exp(start["logit_scale"]), start["logit_bias"]], [10, -10], rtol=1e-6)
+    assert initial_loss_params(LossConfig("softmax", "mean")) == initial_loss_params(LossConfig("ring", "mean")) == {}

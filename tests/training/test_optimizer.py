@@ -9,6 +9,7 @@ import torch
 
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.training.optimizer import decay_mask, make_optimizer, split_frozen
+from clippy_jax.training.sharding import make_mesh
 from clippy_jax.training.state import TrainState
 from clippy_jax.training.step import make_train_step
 from clippy_jax.weights.rules import to_torch
@@ -85,7 +86,7 @@ def test_one_training_step_equals_torch():
     config = tiny_config()
     optimizer = make_optimizer(config.optimizer, config.schedule)
     state = TrainState(jnp.int32(0), before, optimizer.init(before), jax.random.key(0))
-    step = jax.jit(make_train_step(config), compiler_options=configurations.FULLY_OPTIMISED)
+    step = jax.jit(make_train_step(config, make_mesh()), compiler_options=configurations.FULLY_OPTIMISED)
     after, metrics = step(state, images, tokens)
 
     loss = contrastive_loss(*twin(torch.tensor(images), torch.tensor(tokens)))

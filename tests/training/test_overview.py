@@ -7,7 +7,7 @@ from clippy_jax.training.overview import config_fields, config_overview, paramet
 def test_config_fields_bear_the_names_that_override_them(config):
     fields = config_fields(config)
     assert fields["config.model.image.width"] == config.model.image.width
-    assert fields["config.evals.voc.folder"] == config.evals.voc.folder
+    assert fields["config.evals.tasks.voc.path"] == config.evals.tasks["voc"].path
     assert fields["config.seed"] == config.seed
     lines = config_overview(config).splitlines()
     assert [line.split()[0] for line in lines] == list(fields)

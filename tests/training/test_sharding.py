@@ -29,12 +29,12 @@ BATCH = batch(16)
 
 def state_on(key=0):
     optimizer = make_optimizer(CONFIG.optimizer, CONFIG.schedule)
-    return jax.jit(lambda key: init_state(MODEL, 32, optimizer, (), key))(jax.random.key(key))
+    return jax.jit(lambda key: init_state(MODEL, CONFIG.loss, 32, optimizer, (), key))(jax.random.key(key))
 
 
 def loss_and_gradient(state, images, tokens, **shardings):
     """Of the training step itself: after the first update, Adam's first moment is (1 - beta1) times the gradient."""
-    after, metrics = jax.jit(make_train_step(CONFIG), **shardings)(state, images, tokens)
+    after, metrics = jax.jit(make_train_step(CONFIG, make_mesh()), **shardings)(state, images, tokens)
     first_moment = jax.device_get(after.optimizer_state[0].mu)
     return float(metrics["loss"]), jax.tree.map(lambda m: m / (1 - CONFIG.optimizer.beta1), first_moment), after
 
@@ -66,7 +66,9 @@ def test_fsdp_splits_the_largest_fitting_dimension_but_never_the_layers():
     mesh = make_mesh()
     model = configurations.model(configurations.image_tower(depth=4096))
     state = jax.eval_shape(
-        lambda: init_state(model, 32, make_optimizer(CONFIG.optimizer, CONFIG.schedule), (), jax.random.key(0))
+        lambda: init_state(
+            model, CONFIG.loss, 32, make_optimizer(CONFIG.optimizer, CONFIG.schedule), (), jax.random.key(0)
+        )
     )
     where = state_sharding(state, mesh, "fsdp")
     blocks = where.params["image"]["blocks"]
@@ -84,7 +86,9 @@ def test_fsdp_state_of_full_size_takes_an_eighth_of_the_memory_per_device():
     mesh = make_mesh()
     model = configurations.model(configurations.image_tower("B/16"), configurations.text_tower("base"))
     state = jax.eval_shape(
-        lambda: init_state(model, 224, make_optimizer(CONFIG.optimizer, CONFIG.schedule), (), jax.random.key(0))
+        lambda: init_state(
+            model, CONFIG.loss, 224, make_optimizer(CONFIG.optimizer, CONFIG.schedule), (), jax.random.key(0)
+        )
     )
     where = state_sharding(state, mesh, "fsdp")
     sizes = jax.tree.map(
@@ -107,3 +111,9 @@ def test_batch_that_devices_do_not_divide_is_refused(size):
     with pytest.raises(InputError, match=rf"config.input.batch_size is {size}, .*multiple of 8"):
         check_batch_size(size, make_mesh(), "config.input.batch_size")
     check_batch_size(16, make_mesh(), "config.input.batch_size")
+
+
+def test_batch_that_microbatches_do_not_divide_is_refused():
+    with pytest.raises(InputError, match="is 24, which 8 devices with 2 microbatches each do not divide; .* of 16"):
+        check_batch_size(24, make_mesh(), "config.input.batch_size", microbatches=2)
+    check_batch_size(48, make_mesh(), "config.input.batch_size", microbatches=3)

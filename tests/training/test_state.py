@@ -18,7 +18,7 @@ def shapes(tree):
 def test_initial_state():
     config = tiny_config()
     optimizer = make_optimizer(config.optimizer, config.schedule)
-    state = jax.jit(lambda key: init_state(config.model, 32, optimizer, (), key))(jax.random.key(3))
+    state = jax.jit(lambda key: init_state(config.model, config.loss, 32, optimizer, (), key))(jax.random.key(3))
     assert state.step == 0 and state.step.dtype == jnp.int32
     assert jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
     assert shapes(state.params) == shapes(params_of(random_twin(config.model)))

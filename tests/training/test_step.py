@@ -9,8 +9,9 @@ import pytest
 
 from clippy_jax.config import ScheduleConfig
 from clippy_jax.models.clippy import CLIPpy
-from clippy_jax.training.losses import softmax_contrastive_loss
 from clippy_jax.training.optimizer import make_optimizer
+from clippy_jax.training.sharding import make_mesh
+from clippy_jax.training.softmax_loss import softmax_contrastive_loss
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations
@@ -22,19 +23,19 @@ CONFIG = tiny_config(MODEL, ScheduleConfig(peak_learning_rate=2e-3, warmup_steps
 
 
 @functools.cache
-def initialiser(config):
-    optimizer = make_optimizer(config.optimizer, config.schedule)
-    return jax.jit(lambda key: init_state(config.model, 32, optimizer, config.optimizer.freeze, key))
+def initialiser(model, loss, optimizer, schedule):
+    make = functools.partial(init_state, model, loss, 32, make_optimizer(optimizer, schedule), optimizer.freeze)
+    return jax.jit(make)
 
 
 def new_state(config, seed=0):
-    return initialiser(config)(jax.random.key(seed))
+    return initialiser(config.model, config.loss, config.optimizer, config.schedule)(jax.random.key(seed))
 
 
 @pytest.fixture(scope="module")
 def train_step():
     """The step as training runs it: it takes its state's memory."""
-    return jax.jit(make_train_step(CONFIG), donate_argnums=0)
+    return jax.jit(make_train_step(CONFIG, make_mesh()), donate_argnums=0)
 
 
 def test_metrics_are_of_this_step(train_step):
@@ -100,7 +101,7 @@ def test_a_frozen_tower_stays_bit_for_bit(frozen, trained):
     state = new_state(config)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.optimizer_state)]
     assert any(f"'{trained}'" in path for path in paths) and not any(f"'{frozen}'" in path for path in paths)
-    step, after = jax.jit(make_train_step(config)), state
+    step, after = jax.jit(make_train_step(config, make_mesh())), state
     for _ in range(2):
         after, _ = step(after, IMAGES, TOKENS)
     jax.tree.map(np.testing.assert_array_equal, after.params[frozen], state.params[frozen])

@@ -21,7 +21,7 @@ def tiny_config(model: ModelConfig | None = None, schedule: ScheduleConfig = CON
     return dataclasses.replace(
         parse(demo),
         model=model or configurations.model(),
-        loss=LossConfig("mean"),
+        loss=LossConfig("softmax", "mean"),
         optimizer=dataclasses.replace(OPTIMIZER, **optimizer),
         schedule=schedule,
     )

@@ -25,7 +25,7 @@ from tests.training.tiny_run import tiny_config
 def random_state(config, step):
     """A state in which every moment is something."""
     optimizer = make_optimizer(config.optimizer, config.schedule)
-    make = functools.partial(init_state, config.model, 224, optimizer, config.optimizer.freeze)
+    make = functools.partial(init_state, config.model, config.loss, 224, optimizer, config.optimizer.freeze)
     rng = np.random.default_rng(step)
 
     def fill(leaf):
@@ -63,6 +63,19 @@ def test_a_run_is_read_as_it_was_saved(tmp_path, freeze, clip):
     assert checkpoint.moments.groups[0]["lr"] == pytest.approx(config.schedule.peak_learning_rate)
     assert (checkpoint.config, checkpoint.name) == (config.model, "run")
     assert checkpoint.tokenizer == str(tmp_path / "run" / "tokenizer")
+
+
+def test_the_bias_of_the_sigmoid_loss_stays_in_the_run(tmp_path):
+    """So that every run is a CLIPpy that PyTorch's code reads, whatever its loss."""
+    config = tiny_config()
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, kind="sigmoid"))
+    state = save_run(tmp_path / "run", config, [2])[2]
+    assert "logit_bias" in state.params
+    for with_moments in (True, False):
+        checkpoint = load_checkpoint(str(tmp_path / "run"), with_moments=with_moments)
+        assert checkpoint.params.keys() == state.params.keys() - {"logit_bias"}
+    write_clippy(str(tmp_path / "x.pt"), load_checkpoint(str(tmp_path / "run")))
+    assert "logit_bias" not in torch.load(tmp_path / "x.pt", weights_only=True)["state_dict"]
 
 
 def test_any_step_without_moments(tmp_path):

@@ -2,7 +2,8 @@
 
 Each side runs in a process of its own, so that its peak memory is its own, and alone: beside a living but idle process
 of 5 GB a step took up to a quarter longer than without, on a machine that reclaims idle memory. The sides take turns,
-a few steps each, so that whatever else the machine does meets both. This module needs no more than jax, flax, optax, torch and transformers.
+a few steps each, so that whatever else the machine does meets both. This module needs no more than jax, flax, optax,
+torch and transformers.
 """
 
 import argparse

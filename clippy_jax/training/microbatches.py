@@ -1,0 +1,46 @@
+"""Gradients of a large batch in the memory of a small one, exactly (GradCache; Gao et al., 2021).
+
+A contrastive loss needs the embeddings of the whole batch at once, but not what the towers remember of computing them.
+So the towers encode one part of the batch after another and keep nothing but embeddings; the gradient of the loss then
+sends each part through its tower once more, with the same dropout. Adding up the gradients of each part's own loss
+would be something else: every part would then see fewer negatives.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+Embeddings = TypeVar("Embeddings", bound=tuple[Float[Array, "B D"], ...])
+
+
+def encode_in_microbatches(
+    encode: Callable[[UInt8[Array, "b H W 3"], Int[Array, "b L"], Key[Array, ""]], Embeddings],
+    count: int,
+    images: UInt8[Array, "B H W 3"],
+    tokens: Int[Array, "B L"],
+    key: Key[Array, ""],
+) -> Embeddings:
+    """`encode` of all pairs, in `count` parts, of which the i-th holds the pairs i, i + `count`, i + 2 `count`, ...
+
+    So each device splits up its own pairs, and none of them moves. The i-th part's random key is `key` with i folded
+    in; a single part takes `key` itself.
+    """
+    if count == 1:
+        return encode(images, tokens, key)
+
+    def split(x):
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def join(x):
+        return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+    def encode_part(part):
+        number, images, tokens = part
+        return encode(images, tokens, jax.random.fold_in(key, number))
+
+    # Inside a loop, nothing can be merged with the first computation: no need to guard against it.
+    encode_part = jax.checkpoint(encode_part, prevent_cse=False)
+    return jax.tree.map(join, jax.lax.map(encode_part, (jnp.arange(count), split(images), split(tokens))))

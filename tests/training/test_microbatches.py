@@ -1,0 +1,97 @@
+"""GradCache: the gradient of the whole batch, whatever the number of parts that it is computed in."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.training.losses import contrastive_loss
+from clippy_jax.training.microbatches import encode_in_microbatches
+from clippy_jax.training.optimizer import make_optimizer
+from clippy_jax.training.sharding import make_mesh, replicated, shard_batch, state_sharding
+from clippy_jax.training.state import init_state
+from clippy_jax.training.step import make_train_step
+from tests.models import configurations
+from tests.models.torch_twin import relative_errors
+from tests.training.tiny_run import batch, tiny_config
+
+BATCH = batch(16)
+DROPOUT = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
+
+
+def config_of(kind="softmax", microbatches=1, model=None):
+    config = tiny_config(model)
+    loss = dataclasses.replace(config.loss, kind=kind)
+    return dataclasses.replace(config, loss=loss, microbatches=microbatches)
+
+
+def new_state(config):
+    optimizer = make_optimizer(config.optimizer, config.schedule)
+    return jax.jit(lambda key: init_state(config.model, config.loss, 32, optimizer, (), key))(jax.random.key(0))
+
+
+def gradient_of_step(config, sharded=False):
+    """Of the training step itself: after the first update, Adam's first moment is (1 - beta1) times the gradient."""
+    state, pairs, shardings, mesh = new_state(config), BATCH, {}, make_mesh()
+    if sharded:
+        where = state_sharding(state, mesh, "fsdp")
+        state, pairs = jax.device_put(state, where), [shard_batch(part, mesh) for part in BATCH]
+        shardings = {"out_shardings": (where, replicated(mesh))}
+    after, metrics = jax.jit(make_train_step(config, mesh), **shardings)(state, *pairs)
+    scaled = jax.tree.map(lambda m: m / (1 - config.optimizer.beta1), jax.device_get(after.optimizer_state[0].mu))
+    return float(metrics["loss"]), scaled
+
+
+def assert_same(one, other):
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-5)
+    errors = relative_errors(one[1], other[1])
+    assert max(errors.values()) <= 1e-5, {name: error for name, error in errors.items() if error > 1e-5}
+
+
+@pytest.mark.parametrize("kind, rematerialise", [("softmax", True), ("sigmoid", False)])
+def test_four_parts_give_the_gradient_of_one(kind, rematerialise):
+    model = configurations.model(rematerialise=rematerialise)
+    assert_same(gradient_of_step(config_of(kind, 4, model)), gradient_of_step(config_of(kind, 1, model)))
+
+
+def test_dropout_is_the_same_in_both_passes():
+    """Beside one pass over all parts, without a loop or a second pass, with each part's own key."""
+    config = config_of(microbatches=4, model=DROPOUT)
+    state = new_state(config)
+    key = jax.random.fold_in(state.key, 0)
+
+    def loss(params):
+        def encode(i):
+            rngs = {"dropout": jax.random.fold_in(key, i)}
+            return CLIPpy(DROPOUT).apply({"params": params}, BATCH[0][i::4], BATCH[1][i::4], train=True, rngs=rngs)[:2]
+
+        image, text = (jnp.concatenate(parts) for parts in zip(*map(encode, range(4))))
+        return contrastive_loss(image, text, params, config.loss, make_mesh())
+
+    assert_same(gradient_of_step(config), jax.jit(jax.value_and_grad(loss))(state.params))
+
+
+def test_eight_devices_draw_the_same_dropout_as_one():
+    config = config_of("ring", 2, DROPOUT)
+    assert_same(gradient_of_step(config, sharded=True), gradient_of_step(config_of("softmax", 2, DROPOUT)))
+
+
+def test_no_pair_leaves_its_device():
+    mesh = make_mesh()
+
+    def encode(images, tokens, key):
+        return images.astype(jnp.float32).sum(axis=(1, 2)), tokens.astype(jnp.float32)
+
+    def both(images, tokens):
+        return encode_in_microbatches(encode, 2, images, tokens, jax.random.key(0))
+
+    pairs = [shard_batch(part, mesh) for part in BATCH]
+    step = jax.jit(both)
+    assert not re.search("all-gather|all-to-all|collective-permute|all-reduce", step.lower(*pairs).compile().as_text())
+    for ours, whole in zip(step(*pairs), encode(*map(jnp.asarray, BATCH), None)):
+        np.testing.assert_allclose(ours, whole, rtol=1e-6)
+        assert ours.sharding.is_equivalent_to(pairs[0].sharding, ours.ndim)

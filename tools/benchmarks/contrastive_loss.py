@@ -1,0 +1,105 @@
+"""The contrastive losses alone: value and gradients of the features, ours and eager PyTorch's, and their memory.
+
+Ours run on all devices that there are, of which a CPU counts as eight. PyTorch's is `contrastive_loss` of the same
+features on one device. This module needs no more than jax, flax, optax and torch.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+# Before jax is imported: without a GPU, the ring has eight virtual devices to go around.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from clippy_jax.config import LossConfig  # noqa: E402
+from clippy_jax.training.losses import contrastive_loss  # noqa: E402
+from clippy_jax.training.sharding import batch_sharding, make_mesh  # noqa: E402
+from tools.benchmarks.report import Case, Report, environment  # noqa: E402
+
+SIZES = {"full": (768, 4096, 65536), "tiny": (16, 64, 1024)}  # width, timed batch, batch whose memory is computed
+KINDS = ("softmax", "ring", "sigmoid")
+SCALE, BIAS = float(np.log(1 / 0.07)), -10.0
+PACKAGES = ("jax", "jaxlib", "torch")
+
+
+def measure(size: str, steps: int) -> Report:
+    """Times `steps` evaluations of each loss, in turns; reads the memory of each from its compiled program."""
+    width, batch, large = SIZES[size]
+    features = np.random.default_rng(0).normal(size=(2, batch, width)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=-1, keepdims=True)
+    mesh = make_mesh()
+    device, where = _torch_loss(features)
+    sides = {kind: _our_loss(kind, features) for kind in KINDS} | {"peer": device}
+    report = environment(f"{mesh.size} x {jax.devices()[0].device_kind} (peer: {where})", PACKAGES)
+    seconds = {side: [] for side in sides}
+    for i in range(1 + steps):
+        for side, step in sides.items():
+            start = time.perf_counter()
+            step()
+            if i > 0:  # the first warms up
+                seconds[side].append(time.perf_counter() - start)
+    median, spread = (
+        {side: f(times) for side, times in seconds.items()}
+        for f in (np.median, lambda times: tuple(np.quantile(times, (0.25, 0.75)).tolist()))
+    )
+    cases = [
+        Case(
+            f"{kind}, batch {batch}, width {width}: loss and gradients beside PyTorch's softmax",
+            median[kind],
+            median["peer"],
+            "s",
+            spread[kind],
+            spread["peer"],
+        )
+        for kind in KINDS
+    ]
+    cases.append(
+        Case(f"ring beside our softmax, batch {batch}", median["ring"], median["softmax"], "s", spread["ring"])
+    )
+    for kind in KINDS:
+        for pairs in (batch, large):
+            memory = _compile(kind, pairs, width).memory_analysis().temp_size_in_bytes / 1e6
+            cases.append(Case(f"{kind}, batch {pairs}: temporary memory per device", memory, None, "MB"))
+    return Report(report, cases)
+
+
+def _compile(kind: str, batch: int, width: int) -> jax.stages.Compiled:
+    mesh, config = make_mesh(), LossConfig(kind, "mean")
+
+    def loss(image, text, scale):
+        params = {"logit_scale": scale, "logit_bias": jnp.float32(BIAS)}
+        return contrastive_loss(image, text, params, config, mesh)
+
+    features = jax.ShapeDtypeStruct((batch, width), jnp.float32, sharding=batch_sharding(mesh))
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(features, features, number).compile()
+
+
+def _our_loss(kind: str, features: np.ndarray) -> Callable[[], None]:
+    compiled = _compile(kind, *features.shape[1:])
+    split = batch_sharding(make_mesh())
+    arguments = (*(jax.device_put(part, split) for part in features), jnp.float32(SCALE))
+    return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+def _torch_loss(features: np.ndarray) -> tuple[Callable[[], None], str]:
+    import torch
+    from torch.nn import functional
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    image, text = (torch.from_numpy(part).to(device).requires_grad_() for part in features)
+    scale = torch.tensor(SCALE, device=device, requires_grad=True)
+    labels = torch.arange(len(image), device=device)
+
+    def step() -> None:
+        logits = scale.exp() * image @ text.T
+        loss = (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
+        torch.autograd.grad(loss, (image, text, scale))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step, torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
