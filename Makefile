@@ -1,5 +1,6 @@
 # make demo       data → training → evaluation → picture, on a laptop, with nothing but Python and this file
 # make test       the whole test suite
+# make ablation   the demo's model with four poolings: accuracy, segmentation, grouping, and what the background does
 # make benchmark  our speed beside PyTorch's
 # make lint       what ruff has to say
 #
@@ -8,10 +9,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test benchmark lint clean
+.PHONY: demo ablation test benchmark lint clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
+
+ablation: .venv/installed
+	$(BIN)/python tools/ablation.py
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest -n 2

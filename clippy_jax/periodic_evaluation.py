@@ -7,39 +7,36 @@ from typing import Any
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
-from clippy_jax.evaluators import image_folder, segmentation, voc_tree, zero_shot_classification
+from clippy_jax.evaluators import tasks
 from clippy_jax.inference import Model
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
 from clippy_jax.training.sharding import check_batch_size
 
-VOC_SPLIT = "val"
-
 
 class PeriodicEvaluation:
-    """What `config.evals` names, each at its own period and once more at the end.
+    """What `config.evals.tasks` names, each at its own period and once more at the end.
 
     Raises:
-      InputError: a tree or a size does not fit; before training starts.
+      InputError: a name, a path or a size does not fit; before training starts.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh):
         self._config = config
         self._tokenizer = tokenizer
         self._mesh = mesh
-        evals = config.evals
-        self._periods = {
-            name: getattr(evals, name).every_steps for name in ("imagenet", "voc") if getattr(evals, name).folder
-        }
-        if self._periods:
-            check_batch_size(evals.batch_size, mesh, "config.evals.batch_size")
-        if evals.imagenet.folder:
-            image_folder.read(evals.imagenet.folder)
-        if evals.voc.folder:
-            voc_tree.read(evals.voc.folder, VOC_SPLIT)
+        for name in config.evals.tasks:
+            tasks.check_name(name, f"config.evals.tasks.{name}")
+        self._tasks = {name: task for name, task in config.evals.tasks.items() if task.path}
+        if self._tasks:
+            check_batch_size(config.evals.batch_size, mesh, "config.evals.batch_size")
+        for name, task in self._tasks.items():
+            tasks.TASKS[name].check(task.path)
 
     def _due(self, step: int) -> list[str]:
         last = step == self._config.schedule.stop_step
-        return [name for name, period in self._periods.items() if last or (period and step % period == 0)]
+        return [
+            name for name, task in self._tasks.items() if last or (task.every_steps and step % task.every_steps == 0)
+        ]
 
     def run(self, step: int, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """Yields (evaluation, its figures) for each that is due after `step` steps.
@@ -50,15 +47,10 @@ class PeriodicEvaluation:
         if not names:
             return
         model = Model(params, self._config.model, self._tokenizer, self._config.input.image_size, self._mesh)
+        evals = self._config.evals
+        settings = dict(batch_size=evals.batch_size, image_size=evals.image_size, progress=False)
         for name in names:
             try:
-                yield name, self._evaluate(name, model)
+                yield name, tasks.TASKS[name].evaluate(model, self._tasks[name].path, **settings).figures()
             except Exception:
                 print(f"evaluation {name} failed at step {step}:\n{traceback.format_exc()}", flush=True)
-
-    def _evaluate(self, name: str, model: Model) -> dict[str, float]:
-        evals = self._config.evals
-        sizes = dict(batch_size=evals.batch_size, image_size=evals.image_size, progress=False)
-        if name == "imagenet":
-            return zero_shot_classification.evaluate(model, evals.imagenet.folder, **sizes).figures()
-        return segmentation.evaluate(model, evals.voc.folder, split=VOC_SPLIT, protocol="standard", **sizes).figures()

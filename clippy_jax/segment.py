@@ -17,8 +17,10 @@ import PIL.ImageOps
 
 from clippy_jax.analysis import segment_picture
 from clippy_jax.command_line import Parser
+from clippy_jax.config import check_image_size
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.evaluators import evaluation_image, voc_tree
+from clippy_jax.evaluators.segmentation_tree import SegmentationTree
 from clippy_jax.evaluators.vocabulary import IGNORED_LABEL, photo_prompt
 
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.voc:
         tree = voc_tree.read(args.voc, args.split)
         names, prompts = tree.vocabulary.classes, tree.vocabulary.prompts
-        photos, truths = _scenes(tree, args.count)
+        photos, truths = scenes(tree, args.count)
     else:
         names = _words(args.labels)
         prompts = [photo_prompt(name) for name in names]
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     model = load_model(args.checkpoint, args.tokenizer)
     image_size = model.image_size if args.image_size is None else args.image_size
-    evaluation_image.check_image_size(image_size, model.config.image.patch_size)
+    check_image_size(image_size, model.config.image, "--image_size")
     classes = class_embeddings(model, [[prompt] for prompt in prompts], progress=False)
     predictions = [segment(model, photo, classes, image_size) for photo in photos]
     predictions = [np.where(labels < len(names), labels, 0) for labels in predictions]
@@ -101,19 +103,19 @@ def _photo(path: str) -> PIL.Image.Image:
     return PIL.ImageOps.exif_transpose(image).convert("RGB")
 
 
-def _scenes(tree: voc_tree.VOCTree, count: int) -> tuple[list[PIL.Image.Image], list[np.ndarray]]:
+def scenes(tree: SegmentationTree, count: int) -> tuple[list[PIL.Image.Image], list[np.ndarray]]:
     """Photos and ground truth of `count` scenes, evenly spaced over the split."""
     if not 1 <= count <= len(tree.images):
         raise InputError(f"--count={count}: {tree.split} of {tree.folder} has {len(tree.images)} scenes")
     chosen = np.arange(count) * len(tree.images) // count
     photos, truths = [], []
     for index in chosen:
-        voc_tree.check_sizes(tree.images[index], tree.masks[index])
+        tree.size(index)
         try:
             photos.append(evaluation_image.open_image(tree.images[index]).convert("RGB"))
         except OSError:
             raise InputError(f"{tree.images[index]} cannot be read as an image") from None
-        truths.append(np.asarray(voc_tree.read_mask(tree.masks[index], len(tree.vocabulary.classes))))
+        truths.append(tree.labels(index))
     return photos, truths
 
 

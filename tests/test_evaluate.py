@@ -1,9 +1,9 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import clippy_jax.inference
 from clippy_jax import evaluate
 from clippy_jax.evaluators.parameter_digest import parameter_digest
 from tests.evaluators import trees
@@ -11,11 +11,15 @@ from tests.evaluators.fake_model import FakeModel
 
 
 @pytest.fixture
-def checkpoint(monkeypatch):
+def checkpoint(monkeypatch, tmp_path_factory):
     """A model that `--checkpoint=model` names."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    (cache / "spiece.model").write_bytes(b"words")
     model = FakeModel(8)
     model.params = {"matrix": model.matrix}
-    monkeypatch.setattr(clippy_jax.inference, "load_model", lambda checkpoint, tokenizer: model)
+    model.tokenizer = SimpleNamespace(file=cache / "spiece.model")
+    monkeypatch.setattr(evaluate, "load_model", lambda checkpoint, tokenizer: model)
     return model
 
 
@@ -60,17 +64,49 @@ def test_shows_published_numbers_beside_the_real_words(tmp_path, checkpoint, cap
     assert "2 images of train; protocol: public" in printed
 
 
+def test_options_reach_their_evaluations(tmp_path, checkpoint):
+    trees.voc_tree(tmp_path / "voc", [(40, 48)] * 3)
+    output = tmp_path / "results.json"
+    tree = f"{tmp_path}/voc"
+    flags = [f"--voc={tree}", "--segmentation_resize=square", f"--grouping={tree}", "--grouping_by=attention"]
+    evaluate.main(["--checkpoint=model", *flags, "--batch_size=8", f"--output={output}"])
+    results = json.loads(output.read_text())
+    assert results["voc"]["options"]["resize"] == "square" and "attention" in results["grouping"]["protocol"]
+
+
+def test_classes_are_embedded_once_for_each_checkpoint(tmp_path, checkpoint):
+    trees.image_folder(tmp_path / "val", 8)
+    command = ["--checkpoint=model", f"--imagenet={tmp_path}/val", "--batch_size=8", f"--output={tmp_path}/out.json"]
+    evaluate.main(command)
+    first = json.loads((tmp_path / "out.json").read_text())
+    assert len(checkpoint.encoded) == 1
+    evaluate.main(command)
+    assert len(checkpoint.encoded) == 1
+    again = json.loads((tmp_path / "out.json").read_text())
+    assert {**first["imagenet"], "seconds": 0} == {**again["imagenet"], "seconds": 0}
+    checkpoint.params = {"matrix": 2 * checkpoint.matrix}
+    evaluate.main(command)
+    assert len(checkpoint.encoded) == 2
+    checkpoint.class_embedding_cache = None
+    evaluate.main([*command, "--class_cache="])
+    assert len(checkpoint.encoded) == 3
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ([], "nothing to evaluate; add --imagenet=DIR or --voc=DIR"),
+        ([], "nothing to evaluate; add one of --imagenet, --imagenet_v2, --voc,"),
         (["--voc=nowhere"], "nowhere is not a folder"),
         (["--imagenet=nowhere"], "nowhere is not a folder"),
         (["--voc=TREE", "--voc_protocol=other"], "--voc_protocol: invalid choice: 'other'"),
+        (["--imagenet=TREE", "--voc_protocol=public"], "--voc_protocol belongs to an evaluation that is not asked for"),
+        (["--voc=TREE", "--segmentation_stride=8"], "stride=8 needs a window"),
+        (["--waterbirds=TREE"], "metadata.csv does not exist"),
+        (["--knn=TREE"], "train is not a folder; "),
         (["--voc=TREE", "--voc_split=test"], "test.txt does not exist; splits of this tree: val"),
         (["--voc=TREE", "--output=nowhere/results.json"], "nowhere is not a folder that can be written to"),
         (["--voc=TREE", "--batch_size=12"], "batch_size is 12, which 8 devices do not divide"),
-        (["--voc=TREE", "--image_size=30"], "image_size=30 is not a multiple of the model's patch size 8"),
+        (["--voc=TREE", "--image_size=30"], "image_size is 30, which patches of 8 pixels do not divide"),
         (["--voc=TREE", "--batchsize=8"], "unrecognized arguments: --batchsize=8"),
     ],
 )

@@ -58,7 +58,7 @@ def test_shows_scenes_beside_their_ground_truth(tmp_path):
         (["--image=PHOTO", "--labels=a"], "--labels needs 2 to 255 words"),
         (["--image=PHOTO"], "--labels needs 2 to 255 words"),
         (["--image=PHOTO", "--labels=a,b,a"], "--labels names 'a' more than once"),
-        (["--image=PHOTO", "--labels=a,b", "--image_size=20"], "image_size=20 is not a multiple"),
+        (["--image=PHOTO", "--labels=a,b", "--image_size=20"], "--image_size is 20, which patches of"),
         (["--image=PHOTO", "--labels=a,b", "--output=nowhere/x.png"], "nowhere is not a folder that can be written to"),
         (["--image=PHOTO", "--labels=a,b", "--output=x.txt"], "x.txt must end in .png, .jpg or .webp"),
         (["--voc=TREE", "--count=3"], "--count=3: val of"),

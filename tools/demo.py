@@ -25,11 +25,9 @@ def main() -> None:
     seconds = {"install": parser.parse_args().install_seconds}
     RESULTS.unlink(missing_ok=True)
 
-    seconds["data"] = _run("clippy_jax.shapes", f"--output={DATA}")
+    seconds["data"] = render()
     for pooling, workdir in WORKDIRS.items():
-        seconds[f"train {pooling}"] = _run(
-            "clippy_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}", f"--config.model.pooling={pooling}"
-        )
+        seconds[f"train {pooling}"] = train(pooling, workdir)
         seconds[f"evaluate {pooling}"] = _run(
             "clippy_jax.evaluate",
             f"--checkpoint={workdir}",
@@ -49,6 +47,18 @@ def main() -> None:
     temporary.write_text(json.dumps({"pooling": figures, "seconds": seconds}, indent=2) + "\n")
     temporary.replace(RESULTS)
     print(f"\nFigures and times: {RESULTS}\nPicture:           {PICTURE}")
+
+
+def render() -> float:
+    """Renders Shapes unless it is there; returns the seconds that took."""
+    return _run("clippy_jax.shapes", f"--output={DATA}")
+
+
+def train(pooling: str, workdir: str) -> float:
+    """Trains a model with a pooling, from where an earlier run of it stopped; returns the seconds that took."""
+    return _run(
+        "clippy_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}", f"--config.model.pooling={pooling}"
+    )
 
 
 def _run(module: str, *flags: str) -> float:

@@ -37,7 +37,7 @@ def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> P
     """A sheet with a row for each photo and a legend of the labels that occur.
 
     Small photos are enlarged and large ones reduced. Pixels of "background" keep the photo's grey, those labelled 255
-    are white. From four rows on, the rows stand in two blocks side by side.
+    are white. From four rows on, the rows of up to four columns stand in two blocks side by side.
 
     Args:
       rows: photos with their label maps.
@@ -54,7 +54,7 @@ def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> P
         for row in rows
     ]
 
-    blocks = 2 if len(rows) >= 4 else 1
+    blocks = 2 if len(rows) >= 4 and len(columns) <= 4 else 1
     rows_in_block = -(-len(rows) // blocks)
     cell = max(panel.width for row in panels for panel in row)
     heights = [max(row[0].height for row in panels[line::rows_in_block]) for line in range(rows_in_block)]

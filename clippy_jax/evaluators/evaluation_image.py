@@ -1,29 +1,14 @@
 """Images as an evaluation sees them, by Pillow: the reference that published numbers were measured with."""
 
 import pathlib
+from typing import IO
 
 import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from clippy_jax.errors import InputError
-
 # A panorama's long side is squeezed to this many short sides, which bounds the memory that one image can take.
 LONGEST_ASPECT = 4
-
-
-def check_image_size(image_size: int, patch_size: int) -> None:
-    """Refuses a resolution that is not a whole number of patches.
-
-    Raises:
-      InputError: it is not.
-    """
-    if image_size <= 0 or image_size % patch_size:
-        below = max(patch_size, image_size // patch_size * patch_size)
-        raise InputError(
-            f"image_size={image_size} is not a multiple of the model's patch size {patch_size}; "
-            f"take {below} or {below + patch_size}"
-        )
 
 
 def centre_crop(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -64,11 +49,15 @@ def whole_image_size(width: int, height: int, image_size: int, patch_size: int) 
 
 def whole_image(image: PIL.Image.Image, image_size: int, patch_size: int) -> UInt8[np.ndarray, "H W 3"]:
     """The whole image at `whole_image_size`, by antialiased bicubic, then RGB."""
-    size = whole_image_size(*image.size, image_size, patch_size)
+    return resized(image, whole_image_size(*image.size, image_size, patch_size))
+
+
+def resized(image: PIL.Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The whole image at a width and height, by antialiased bicubic, then RGB."""
     return np.asarray(image.resize(size, PIL.Image.Resampling.BICUBIC).convert("RGB"))
 
 
-def open_image(path: pathlib.Path) -> PIL.Image.Image:
+def open_image(path: pathlib.Path | IO[bytes]) -> PIL.Image.Image:
     """Opens and fully decodes an image.
 
     Raises:

@@ -6,10 +6,12 @@ a padded one, so pictures of many sizes share one compiled function.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32
 
 STRIP_ROWS = 64
@@ -36,15 +38,37 @@ def similarity_maps(patches: Float[Array, "h w D"], classes: Float[Array, "C D"]
     return jnp.einsum("hwd,cd->hwc", patches, classes, precision=HIGHEST)
 
 
+@functools.partial(jax.jit, static_argnames="mesh")
+def batch_similarity_maps(
+    patches: Float[Array, "B h w D"], classes: Float[Array, "C D"], mesh: Mesh
+) -> Float[Array, "B h w C"]:
+    """`similarity_maps` of a batch sharded over `data`, one image at a time: the same bits on any number of devices."""
+
+    def of_shard(patches: Float[Array, "b h w D"], classes: Float[Array, "C D"]) -> Float[Array, "b h w C"]:
+        return jax.lax.map(lambda image: similarity_maps(image, classes), patches)
+
+    split = PartitionSpec("data")
+    return jax.shard_map(of_shard, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(patches, classes)
+
+
+def most_similar(similarities: Float[Array, "... C"]) -> Int32[Array, "..."]:
+    """The index of the most similar class, the first among equals."""
+    return similarities.argmax(axis=-1).astype(jnp.int32)
+
+
 def label_map(
-    similarities: Float[Array, "h w C"], size: Int[Array, "2"], padded: tuple[int, int]
+    similarities: Float[Array, "h w C"],
+    size: Int[Array, "2"],
+    padded: tuple[int, int],
+    choose: Callable[[Float[Array, "S W C"]], Int32[Array, "S W"]] = most_similar,
 ) -> Int32[Array, "H W"]:
-    """The most similar class of every pixel.
+    """The class of every pixel.
 
     Args:
       similarities: of every patch with every class.
       size: height and width of the picture in pixels.
       padded: at least that, and static; both multiples of `STRIP_ROWS`. Labels outside `size` carry no meaning.
+      choose: the class of a pixel by its similarities.
     """
     grid_height, grid_width, _ = similarities.shape
     columns = interpolation_weights(size[1], padded[1], grid_width)
@@ -52,7 +76,7 @@ def label_map(
     wide = jnp.einsum("Ww,hwc->hWc", columns, similarities, precision=HIGHEST)
 
     def strip(strip_rows: Float[Array, "S h"]) -> Int32[Array, "S W"]:
-        return jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST).argmax(axis=-1).astype(jnp.int32)
+        return choose(jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST))
 
     return jax.lax.map(strip, rows.reshape(-1, STRIP_ROWS, grid_height)).reshape(padded)
 

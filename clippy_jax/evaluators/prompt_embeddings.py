@@ -14,13 +14,18 @@ PROMPTS_PER_CALL = 256
 def class_embeddings(model: Encoder, prompts: Sequence[Sequence[str]], progress: bool) -> Float[np.ndarray, "C D"]:
     """One unit vector per class: the mean over its prompts' unit vectors, normalised again.
 
-    Each distinct prompt is embedded once. Prompts of like length go together, so that a call pads little.
+    Each distinct prompt is embedded once. Prompts of like length go together, so that a call pads little. Where the
+    model has a cache, classes that are in it are not embedded again.
 
     Args:
       model: embeds the prompts.
       prompts: the prompts of each class.
       progress: whether to show a bar.
     """
+    cache = model.class_embedding_cache
+    cached = None if cache is None else cache.read(prompts)
+    if cached is not None:
+        return cached
     distinct = sorted({prompt for of_class in prompts for prompt in of_class}, key=lambda text: (len(text), text))
     vectors = []
     with tqdm.tqdm(total=len(distinct), desc="prompts", unit="prompt", disable=not progress) as bar:
@@ -30,4 +35,7 @@ def class_embeddings(model: Encoder, prompts: Sequence[Sequence[str]], progress:
             bar.update(len(chunk))
     vector_of = dict(zip(distinct, np.concatenate(vectors)))
     means = np.stack([np.mean([vector_of[prompt] for prompt in of_class], axis=0) for of_class in prompts])
-    return means / np.linalg.norm(means, axis=-1, keepdims=True)
+    classes = means / np.linalg.norm(means, axis=-1, keepdims=True)
+    if cache is not None:
+        cache.write(prompts, classes)
+    return classes

@@ -5,12 +5,16 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clippy_jax.evaluators import published
+from clippy_jax.evaluators.frozen_features import FeatureClassificationResult
+from clippy_jax.evaluators.grouping import GroupingResult
 from clippy_jax.evaluators.result import Result
+from clippy_jax.evaluators.retrieval import RECALL_AT, RetrievalResult
 from clippy_jax.evaluators.segmentation import SegmentationResult
+from clippy_jax.evaluators.waterbirds import WaterbirdsResult
 from clippy_jax.evaluators.zero_shot_classification import ClassificationResult
 
 
@@ -23,14 +27,21 @@ def table(result: Result) -> str:
 @table.register
 def _classification_table(result: ClassificationResult) -> str:
     rows = [("this checkpoint", 100 * result.top1, 100 * result.top5)]
-    rows += published.IMAGENET if result.published_comparable else ()
+    rows += {"ImageNet": published.IMAGENET, "ImageNet-v2": published.IMAGENET_V2}.get(result.data_set, ())
+    return f"{_measured(result)}\n{_markdown((result.task, 'top-1', 'top-5'), rows)}"
+
+
+@table.register
+def _feature_classification_table(result: FeatureClassificationResult) -> str:
+    rows = [("this checkpoint", 100 * result.top1, 100 * result.top5)]
     return f"{_measured(result)}\n{_markdown((result.task, 'top-1', 'top-5'), rows)}"
 
 
 @table.register
 def _segmentation_table(result: SegmentationResult) -> str:
     rows = [("this checkpoint", 100 * result.miou, 100 * result.pixel_accuracy)]
-    rows += [(who, miou, None) for who, miou in published.VOC] if result.published_comparable else ()
+    known = published.SEGMENTATION.get(result.data_set, ()) if result.published_comparable else ()
+    rows += [(who, miou, None) for who, miou in known]
     by_class = ((name, None if iou is None else 100 * iou) for name, iou in result.per_class_iou.items())
     return (
         f"{_measured(result)}\n{_markdown((result.task, 'mIoU', 'pixel accuracy'), rows)}\n\n"
@@ -38,14 +49,76 @@ def _segmentation_table(result: SegmentationResult) -> str:
     )
 
 
+@table.register
+def _retrieval_table(result: RetrievalResult) -> str:
+    rows = [
+        (
+            direction,
+            *(100 * ranks.recall[str(k)] for k in RECALL_AT),
+            ranks.mean_rank,
+            ranks.median_rank,
+        )
+        for direction, ranks in (("image to text", result.image_to_text), ("text to image", result.text_to_image))
+    ]
+    header = (result.task, *(f"R@{k}" for k in RECALL_AT), "mean rank", "median rank")
+    return f"{_measured(result)}\n{_markdown(header, rows)}"
+
+
+@table.register
+def _grouping_table(result: GroupingResult) -> str:
+    rows = [("this checkpoint", 100 * result.jaccard)]
+    rows += published.VOC_GROUPING if result.published_comparable else ()
+    return f"{_measured(result)}\n{_markdown((result.task, 'Jaccard'), rows)}"
+
+
+@table.register
+def _waterbirds_table(result: WaterbirdsResult) -> str:
+    rows = [
+        (own.bird, *map(_percent, (own.accuracy, other.accuracy, gap)))
+        for own, other, gap in zip(result.cells[::2], result.cells[1::2], result.domain_gap.values(), strict=True)
+    ]
+    rows += published.WATERBIRDS if result.published_comparable else ()
+    overall = [("this checkpoint", 100 * result.average, 100 * result.worst_group)]
+    return (
+        f"{_measured(result)}\n{_markdown((result.task, 'own place', 'other place', 'gap'), rows)}\n\n"
+        f"{_markdown(('both birds', 'average', 'worst group'), overall)}"
+    )
+
+
+def pooling_table(results: Mapping[str, Mapping[str, Result]]) -> str:
+    """The ablation of the pooling as a Markdown table in percent: a row for each pooling, then the paper's.
+
+    Args:
+      results: by pooling, the results `classification`, `segmentation`, `grouping` and `waterbirds`.
+    """
+    rows = []
+    for pooling, of in results.items():
+        shares = of["classification"].top1, of["segmentation"].miou, of["grouping"].jaccard
+        rows.append((pooling, *(100 * share for share in shares), *map(_percent, of["waterbirds"].domain_gap.values())))
+        gaps = [f"gap of the {bird}" for bird in of["waterbirds"].domain_gap]
+    rows += [(*row, *[None] * len(gaps)) for row in published.POOLING]
+    return _markdown(("pooling", "accuracy", "mIoU", "Jaccard", *gaps), rows)
+
+
 def write_json(results: dict[str, Result], checkpoint: dict[str, str], path: pathlib.Path) -> None:
     """Writes each result with the checkpoint it is of; the file appears complete or not at all."""
-    values: dict[str, Any] = {
-        name: checkpoint | result.figures() | dataclasses.asdict(result) for name, result in results.items()
-    }
+    write_values({name: json_values(result, checkpoint) for name, result in results.items()}, path)
+
+
+def json_values(result: Result, checkpoint: dict[str, str]) -> dict[str, Any]:
+    """What the JSON says of one result: the checkpoint it is of, the headline figures, and all there is to know."""
+    return checkpoint | result.figures() | dataclasses.asdict(result)
+
+
+def write_values(values: Any, path: pathlib.Path) -> None:
+    """Writes a JSON file, which appears complete or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     temporary.replace(path)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _measured(result: Result) -> str:

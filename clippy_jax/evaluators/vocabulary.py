@@ -1,7 +1,8 @@
 """The words an evaluation uses: class names and the prompts they are put into.
 
-Two vocabularies come with the package: ImageNet's 1000 names in 80 templates, and PASCAL VOC's 21 names with the 39
-more that are prompted and then folded into background. A tree with classes of its own brings a `vocabulary.json`.
+With the package come ImageNet's 1000 names in 80 templates, PASCAL VOC's 21 names with the 39 more that are prompted
+and then folded into background, the classes of the other segmentation data sets with the values that stand for them in
+masks, and Waterbirds' two birds and background. A tree with classes of its own brings a `vocabulary.json`.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from typing import Any
 from clippy_jax.errors import InputError
 
 FILE_NAME = "vocabulary.json"
+BACKGROUND = "background"
 IGNORED_LABEL = 255
 
 
@@ -32,21 +34,36 @@ class ClassificationVocabulary:
 
     def prompts(self) -> list[list[str]]:
         """Every template filled in with every name: C lists of prompts, case kept."""
-        return [
-            [template.replace("{c}", name).replace("{a}", article(name)) for template in self.templates]
-            for name in self.names
-        ]
+        return fill_in(self.templates, self.names)
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationVocabulary:
-    """Names and prompts of a PASCAL-VOC-shaped tree; class 0 is background."""
+    """Names and prompts of a segmentation data set; class 0 is background where it has one."""
 
-    classes: tuple[str, ...]  # index = label in the masks
+    classes: tuple[str, ...]
+    values: tuple[int, ...]  # what stands for each class in the masks
     folded: tuple[str, ...]  # prompted too; a pixel named so counts as background
     prompts: tuple[str, ...]  # one per name, classes first
     prompt_set: str  # how a result calls these prompts
-    is_voc: bool  # the packaged vocabulary, for which published numbers exist
+    is_packaged: bool  # the data set's own words, for which published numbers exist
+
+
+@dataclasses.dataclass(frozen=True)
+class WaterbirdsVocabulary:
+    """Names and templates of a Waterbirds tree; templates as in `ClassificationVocabulary`."""
+
+    birds: tuple[str, str]  # in the order of the column `y`
+    places: tuple[str, str]  # in the order of the column `place`; each bird's own place has the bird's position
+    background: str  # what is neither bird
+    templates: tuple[str, ...]
+    prompt_set: str  # how a result calls these prompts
+    is_waterbirds: bool  # the packaged vocabulary, for which published numbers exist
+
+
+def fill_in(templates: Sequence[str], names: Sequence[str]) -> list[list[str]]:
+    """The prompts of each name."""
+    return [[template.replace("{c}", name).replace("{a}", article(name)) for template in templates] for name in names]
 
 
 def article(name: str) -> str:
@@ -77,11 +94,40 @@ def voc() -> SegmentationVocabulary:
     names = (*values["classes"], *values["folded_into_background"])
     return SegmentationVocabulary(
         classes=tuple(values["classes"]),
+        values=tuple(range(len(values["classes"]))),
         folded=tuple(values["folded_into_background"]),
         prompts=tuple(photo_prompt(name) for name in names),
         prompt_set=f"VOC, {len(values['classes'])} names + {len(values['folded_into_background'])} folded",
-        is_voc=True,
+        is_packaged=True,
     )
+
+
+def segmentation_data_set(file: str, data_set: str, background_value: int | None = None) -> SegmentationVocabulary:
+    """The classes of a packaged file, one prompt each.
+
+    Args:
+      file: in `vocabularies/`; maps the values in masks to official names and, where those are not English, to words.
+      data_set: how a result calls it.
+      background_value: what stands for background in the masks, as class 0 before those of the file; None for none.
+    """
+    packaged = _packaged(file)
+    named = {int(value): name for value, name in packaged["classes"].items()}
+    if background_value is not None:
+        named = {background_value: BACKGROUND} | named
+    prompted_as = packaged.get("prompted_as", {})
+    return SegmentationVocabulary(
+        classes=tuple(named.values()),
+        values=tuple(named),
+        folded=(),
+        prompts=tuple(photo_prompt(prompted_as.get(name, name)) for name in named.values()),
+        prompt_set=f"{data_set}, {len(named)} names",
+        is_packaged=True,
+    )
+
+
+def waterbirds() -> WaterbirdsVocabulary:
+    """Landbird, waterbird and background, in one template."""
+    return _waterbirds(_packaged("waterbirds.json"), "Waterbirds", is_waterbirds=True)
 
 
 def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
@@ -97,8 +143,7 @@ def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
     classes, templates = values["classes"], values["templates"]
     if not isinstance(classes, Mapping) or not classes or not _all_words([*classes, *classes.values()]):
         raise InputError(f'{path}: "classes" must map every class folder to a class name')
-    if not templates or not _all_words(templates) or not all("{c}" in template for template in templates):
-        raise InputError(f'{path}: "templates" must be a list of prompts, each with {{c}} where the class name goes')
+    _check_templates(templates, path)
     return ClassificationVocabulary(
         folders=tuple(classes),
         names=tuple(classes.values()),
@@ -108,32 +153,75 @@ def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
     )
 
 
-def segmentation_vocabulary(folder: pathlib.Path) -> SegmentationVocabulary:
-    """The vocabulary of a PASCAL-VOC-shaped tree: its own `vocabulary.json`, else PASCAL VOC's.
+def segmentation_vocabulary(folder: pathlib.Path, packaged: SegmentationVocabulary) -> SegmentationVocabulary:
+    """The vocabulary of a segmentation tree: its own `vocabulary.json`, else the data set's packaged one.
+
+    A PASCAL-VOC-shaped tree may have any number of classes, labelled by their position; another data set's
+    `vocabulary.json` puts other words in the place of its packaged ones.
 
     Raises:
       InputError: the file is not as documented.
     """
     path = folder / FILE_NAME
     if not path.exists():
-        return voc()
+        return packaged
     values = _read(path, required={"classes"}, optional={"folded_into_background", "prompts"})
     classes, folded = values["classes"], values.get("folded_into_background", [])
     if not _all_words(classes) or not 2 <= len(classes) <= IGNORED_LABEL:
         raise InputError(f'{path}: "classes" must be a list of 2 to {IGNORED_LABEL} names, background first')
+    if not packaged.folded and len(classes) != len(packaged.classes):
+        raise InputError(f'{path}: "classes" names {len(classes)} where {packaged.prompt_set} are expected')
     if not _all_words(folded):
         raise InputError(f'{path}: "folded_into_background" must be a list of names')
+    if folded and packaged.classes[0] != BACKGROUND:
+        raise InputError(f'{path}: "folded_into_background" needs a background; {packaged.prompt_set}, have none')
     names = [*classes, *folded]
     prompts = values.get("prompts", [photo_prompt(name) for name in names])
     if not _all_words(prompts) or len(prompts) != len(names):
         raise InputError(f'{path}: "prompts" must be a list of {len(names)}, one per name, classes before folded ones')
     return SegmentationVocabulary(
         classes=tuple(classes),
+        values=tuple(range(len(classes))) if packaged.folded else packaged.values,
         folded=tuple(folded),
         prompts=tuple(prompts),
         prompt_set=f"{FILE_NAME}, {len(classes)} names + {len(folded)} folded",
-        is_voc=False,
+        is_packaged=False,
     )
+
+
+def waterbirds_vocabulary(folder: pathlib.Path) -> WaterbirdsVocabulary:
+    """The vocabulary of a Waterbirds tree: its own `vocabulary.json`, else Waterbirds'.
+
+    Raises:
+      InputError: the file is not as documented.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return waterbirds()
+    values = _read(path, required={"birds", "places", "background", "templates"}, optional=set())
+    for key in ("birds", "places"):
+        if not _all_words(values[key]) or len(values[key]) != 2:
+            raise InputError(f'{path}: "{key}" must be a list of two names')
+    if not _all_words([values["background"]]):
+        raise InputError(f'{path}: "background" must be a name for what is neither bird')
+    _check_templates(values["templates"], path)
+    return _waterbirds(values, FILE_NAME, is_waterbirds=False)
+
+
+def _waterbirds(values: Mapping[str, Any], origin: str, is_waterbirds: bool) -> WaterbirdsVocabulary:
+    return WaterbirdsVocabulary(
+        birds=tuple(values["birds"]),
+        places=tuple(values["places"]),
+        background=values["background"],
+        templates=tuple(values["templates"]),
+        prompt_set=f"{origin}, {len(values['templates'])} template{'s'[: len(values['templates']) > 1]}",
+        is_waterbirds=is_waterbirds,
+    )
+
+
+def _check_templates(templates: Any, path: pathlib.Path) -> None:
+    if not templates or not _all_words(templates) or not all("{c}" in template for template in templates):
+        raise InputError(f'{path}: "templates" must be a list of prompts, each with {{c}} where the class name goes')
 
 
 def _packaged(name: str) -> Mapping[str, Any]:

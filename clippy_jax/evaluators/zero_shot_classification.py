@@ -9,7 +9,9 @@ import numpy as np
 import tqdm
 from jaxtyping import Array, Float, Int32
 
-from clippy_jax.evaluators import batches, evaluation_image, image_folder
+from clippy_jax.config import check_image_size
+from clippy_jax.errors import InputError
+from clippy_jax.evaluators import batches, evaluation_image, image_folder, tfds_images
 from clippy_jax.evaluators.encoder import Encoder
 from clippy_jax.evaluators.prompt_embeddings import class_embeddings
 from clippy_jax.evaluators.result import Result
@@ -25,19 +27,24 @@ class ClassificationResult(Result):
     top1: float
     top5: float
     per_class_top1: dict[str, float | None]  # by class folder; None for a class without images
-    published_comparable: bool  # measured with the vocabulary that published ImageNet numbers used
+    data_set: str  # "ImageNet" or "ImageNet-v2", with the words that published numbers used; else ""
 
     def figures(self) -> dict[str, float]:
         """Top-1 and top-5."""
         return {"top1": self.top1, "top5": self.top5}
 
 
+def read(source: str) -> image_folder.ImageFolder | tfds_images.TFDSImages:
+    """Lists a folder-per-class tree or opens `tfds:NAME[:split]`; raises `InputError` as their readers do."""
+    return tfds_images.read(source) if source.startswith(tfds_images.PREFIX) else image_folder.read(source)
+
+
 def evaluate(model: Encoder, folder: str, *, batch_size: int, image_size: int, progress: bool) -> ClassificationResult:
-    """Classifies every image of a folder-per-class tree.
+    """Classifies every image of a folder-per-class tree or a TFDS data set.
 
     Args:
       model: the model; its mesh shares out each batch.
-      folder: an ImageNet-shaped tree (`image_folder.read`).
+      folder: an ImageNet-shaped tree (`image_folder.read`), or `tfds:NAME[:split]` (`tfds_images.read`).
       batch_size: images a step, over all devices of all processes.
       image_size: pixels along each side that the images are resized and cropped to.
       progress: whether to show bars.
@@ -47,33 +54,35 @@ def evaluate(model: Encoder, folder: str, *, batch_size: int, image_size: int, p
         unreadable.
     """
     started = time.perf_counter()
-    evaluation_image.check_image_size(image_size, model.config.image.patch_size)
+    check_image_size(image_size, model.config.image, "image_size")
     check_batch_size(batch_size, model.mesh, "batch_size")
-    tree = image_folder.read(folder)
+    tree = read(folder)
     words = tree.vocabulary
     classes = class_embeddings(model, words.prompts(), progress)
 
-    def read(index: int) -> batches.Sample:
-        image = evaluation_image.open_image(tree.paths[index])
-        return evaluation_image.centre_crop(image, image_size), tree.labels[index]
+    def read_sample(index: int) -> batches.Sample:
+        image, label = tree.read(index)
+        return evaluation_image.centre_crop(image, image_size), np.array(label, np.int32)
 
     blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(NO_LABEL, np.int32))
-    plan = batches.split(range(len(tree.paths)), batch_size, blank)
-    failures = batches.ReadFailures(tree.paths, read)
+    plan = batches.split(range(len(tree.names)), batch_size, blank)
+    failures = batches.ReadFailures(tree.names, read_sample)
     counts = jax.device_put(np.zeros((len(words.names), 3), np.int32), replicated(model.mesh))
-    with tqdm.tqdm(total=len(tree.paths), desc="classification", unit="image", disable=not progress) as bar:
-        for batch, (images, labels) in zip(plan, batches.load(plan, read, model.mesh, failures), strict=True):
+    with tqdm.tqdm(total=len(tree.names), desc="classification", unit="image", disable=not progress) as bar:
+        for batch, (images, labels) in zip(plan, batches.load(plan, read_sample, model.mesh, failures), strict=True):
             _, pooled = model.encode_image(images)
             previous, counts = counts, _count(counts, pooled, classes, labels)
             previous.block_until_ready()
             bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
     images_of, top1_of, top5_of = np.asarray(counts).astype(np.int64).T
     counted = int(images_of.sum())
+    if not counted:
+        raise InputError(f"{folder} has no image with a label")
     return ClassificationResult(
         task="zero-shot classification",
         folder=str(tree.folder),
         protocol="mean of each class's prompt embeddings, 1 choice an image",
-        split=tree.folder.resolve().name,
+        split=tree.split,
         resolution=f"{image_size}x{image_size}, short side resized, centre crop",
         prompt_set=words.prompt_set,
         pooling=model.config.pooling,
@@ -85,7 +94,7 @@ def evaluate(model: Encoder, folder: str, *, batch_size: int, image_size: int, p
         per_class_top1={
             name: float(right / of) if of else None for name, right, of in zip(tree.class_folders, top1_of, images_of)
         },
-        published_comparable=words.is_imagenet,
+        data_set=tree.data_set,
     )
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.config import ModelConfig
 from clippy_jax.evaluators import evaluation_image, segmentation
+from clippy_jax.evaluators.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.evaluators.prompt_embeddings import class_embeddings
 from clippy_jax.evaluators.vocabulary import photo_prompt
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
@@ -50,6 +51,7 @@ class Model:
         self.image_size = image_size
         self.mesh = make_mesh() if mesh is None else mesh
         self.params = jax.device_put(params, replicated(self.mesh))
+        self.class_embedding_cache: ClassEmbeddingCache | None = None  # the evaluation program sets one
 
     def __repr__(self) -> str:
         image, text = self.config.image, self.config.text
@@ -78,6 +80,10 @@ class Model:
         padded = jax.device_put(np.pad(images, padding), batch_sharding(self.mesh))
         patches, pooled = _encode_image(self.config, self.params, padded)
         return patches[: len(images)], pooled[: len(images)]
+
+    def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads h w"]:
+        """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself."""
+        return _attention(self.config, self.params, images)
 
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "T D"]:
         """One L2-normalised embedding a text; what goes beyond 256 tokens is cut off."""
@@ -114,6 +120,15 @@ def _encode_image(
     config: ModelConfig, params: dict[str, Any], images: UInt8[Array, "B H W 3"]
 ) -> tuple[Float[Array, "B h w D"], Float[Array, "B D"]]:
     return CLIPpy(config).apply({"params": params}, images, method="encode_image")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _attention(
+    config: ModelConfig, params: dict[str, Any], images: UInt8[Array, "B H W 3"]
+) -> Float[Array, "B heads h w"]:
+    weights = CLIPpy(config).apply({"params": params}, images, method="attention")
+    grid = (images.shape[1] // config.image.patch_size, images.shape[2] // config.image.patch_size)
+    return weights[:, :, 0, 1:].reshape(*weights.shape[:2], *grid)
 
 
 @functools.partial(jax.jit, static_argnums=0)

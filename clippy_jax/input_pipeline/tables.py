@@ -22,9 +22,9 @@ class TableSource:
         Raises:
           InputError: it has no header, lacks a column, or the image of its first row does not exist.
         """
-        self._folder = table.parent
-        self._paths: list[str] = []
-        self._captions: list[str] = []
+        self.folder = table.parent
+        self.paths: list[str] = []
+        self.captions: list[str] = []
         left_out: Counter[str] = Counter()
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
             rows = csv.reader(file, delimiter=DELIMITERS[table.suffix.lower()])
@@ -36,25 +36,25 @@ class TableSource:
                 for row in rows:
                     path, caption = ((row[i].strip() if i < len(row) else "") for i in (path_column, caption_column))
                     if path and caption:
-                        self._paths.append(path)
-                        self._captions.append(caption)
+                        self.paths.append(path)
+                        self.captions.append(caption)
                     elif row:
                         left_out["captionless" if path else "imageless"] += 1
             except csv.Error as error:
                 raise InputError(f"{patterns.KEY}: {table}, line {rows.line_num}: {error}; mend that line") from None
         self.left_out = dict(left_out)
-        if self._paths and not (self._folder / self._paths[0]).is_file():
+        if self.paths and not (self.folder / self.paths[0]).is_file():
             raise InputError(
-                f"{patterns.KEY}: {table} names the image {self._paths[0]}, which does not exist; "
-                f"paths must be absolute or relative to {self._folder}"
+                f"{patterns.KEY}: {table} names the image {self.paths[0]}, which does not exist; "
+                f"paths must be absolute or relative to {self.folder}"
             )
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         try:
-            return Sample((self._folder / self._paths[index]).read_bytes(), self._captions[index])
+            return Sample((self.folder / self.paths[index]).read_bytes(), self.captions[index])
         except OSError as error:
             raise BadSample("unreadable") from error
 

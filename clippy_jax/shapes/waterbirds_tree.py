@@ -5,8 +5,10 @@ as many birds on the other's place.
 """
 
 import csv
+import json
 from pathlib import Path
 
+from clippy_jax.shapes.captions import TEMPLATES
 from clippy_jax.shapes.rendering import render
 from clippy_jax.shapes.scenes import USUAL_PLACE, sample_scene, scene_rng
 from clippy_jax.shapes.settings import Settings
@@ -53,6 +55,12 @@ def write_metadata(folder: Path, settings: Settings) -> None:
                 bird, place = bird_and_place(split, index)
                 image_id += 1
                 table.writerow((image_id, _file_name(split, index), bird, SPLITS.index(split), place, PLACES[place]))
+
+
+def write_vocabulary(folder: Path) -> None:
+    """Writes `vocabulary.json`: what the columns' numbers mean, and templates worded as the training captions."""
+    vocabulary = {"birds": BIRDS, "places": PLACES, "background": "background", "templates": TEMPLATES}
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary, indent=2) + "\n")
 
 
 def _file_name(split: str, index: int) -> str:

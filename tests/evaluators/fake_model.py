@@ -19,6 +19,7 @@ class FakeModel:
     def __init__(self, devices: int = 1, texts: dict[str, np.ndarray] | None = None):
         self.config = SimpleNamespace(image=SimpleNamespace(patch_size=PATCH), pooling="max")
         self.image_size = 32
+        self.class_embedding_cache = None
         self.mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
         self.texts = texts or {}
         self.encoded = []
@@ -26,6 +27,9 @@ class FakeModel:
 
     def encode_image(self, images):
         return _encode(jnp.asarray(images), self.matrix)
+
+    def attention(self, images):
+        return _attend(jnp.asarray(images), self.matrix)
 
     def encode_text(self, texts):
         self.encoded.append(list(texts))
@@ -41,6 +45,13 @@ def _encode(images, matrix):
     patches = jnp.einsum("bhwc,cd->bhwd", means, matrix, precision="highest")
     pooled = patches.max(axis=(1, 2))
     return unit(patches), unit(pooled)
+
+
+@jax.jit
+def _attend(images, matrix):
+    """Four heads; what a head pays to a patch follows one feature of the patch."""
+    patches, _ = _encode(images, matrix)
+    return jax.nn.softmax(5 * patches[..., :4], axis=(1, 2)).transpose(0, 3, 1, 2)
 
 
 def unit(vectors):

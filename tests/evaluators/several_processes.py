@@ -10,7 +10,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 import jax  # noqa: E402
 
 from clippy_jax.errors import InputError  # noqa: E402
-from clippy_jax.evaluators import segmentation, zero_shot_classification  # noqa: E402
+from clippy_jax.evaluators import grouping, segmentation, zero_shot_classification  # noqa: E402
 from tests.evaluators.fake_model import FakeModel  # noqa: E402
 
 if __name__ == "__main__":
@@ -20,9 +20,13 @@ if __name__ == "__main__":
     settings = dict(batch_size=8, image_size=32, progress=False)
     classified = zero_shot_classification.evaluate(model, imagenet, **settings)
     segmented = segmentation.evaluate(model, voc, protocol="standard", **settings)
+    grouped = grouping.evaluate(model, voc, **settings)
     try:
         segmentation.evaluate(model, voc, protocol="standard", split="wrong", **settings)
     except InputError as error:
         message = str(error)
     with open(output, "w") as file:
-        json.dump([classified.top1, classified.images, classified.unreadable, segmented.confusion, message], file)
+        json.dump(
+            [classified.top1, classified.images, classified.unreadable, segmented.confusion, grouped.jaccard, message],
+            file,
+        )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import batches, segmentation, zero_shot_classification
+from clippy_jax.evaluators import batches, grouping, segmentation, zero_shot_classification
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 
@@ -77,6 +77,7 @@ def test_two_processes_count_what_one_counts(tmp_path):
     settings = dict(batch_size=8, image_size=32, progress=False)
     classified = zero_shot_classification.evaluate(FakeModel(8), str(imagenet), **settings)
     segmented = segmentation.evaluate(FakeModel(8), str(voc), protocol="standard", **settings)
+    grouped = grouping.evaluate(FakeModel(8), str(voc), **settings)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -92,7 +93,7 @@ def test_two_processes_count_what_one_counts(tmp_path):
         for process in processes:
             process.kill()
     for output in outputs:
-        top1, images, unreadable, confusion, message = json.loads(output.read_text())
+        top1, images, unreadable, confusion, jaccard, message = json.loads(output.read_text())
         assert (top1, images, tuple(unreadable)) == (classified.top1, 129, classified.unreadable)
-        assert confusion == segmented.confusion
+        assert (confusion, jaccard) == (segmented.confusion, grouped.jaccard)
         assert "scene_011.png holds label 7" in message

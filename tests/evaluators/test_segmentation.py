@@ -70,29 +70,6 @@ def test_the_packaged_vocabulary_folds_39_names_into_background(tmp_path):
     assert len(model.encoded[0]) == 60 and result.published_comparable
 
 
-def test_absent_classes_count_as_zero_in_public_and_not_at_all_in_standard():
-    confusion = np.array([[6, 2, 0], [1, 1, 0], [0, 0, 0]])
-    public = segmentation.intersection_over_union(confusion, "public")
-    standard = segmentation.intersection_over_union(confusion, "standard")
-    np.testing.assert_allclose(public, [6 / 9, 1 / 4, 0], atol=1e-12)
-    np.testing.assert_array_equal(standard, [6 / 9, 1 / 4, np.nan])
-    predicted_only = segmentation.intersection_over_union(np.array([[3, 1], [0, 0]]), "standard")
-    np.testing.assert_array_equal(predicted_only, [3 / 4, 0])
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (37, 61)])
-def test_confusion_matrix_equals_scikit_learn(shape):
-    random = np.random.default_rng(3)
-    labels = random.choice(np.array([0, 1, 2, 4, 255], np.uint8), shape)
-    labels.flat[0] = 2
-    predicted = random.integers(0, 4, shape).astype(np.int32)
-    ours = segmentation.confusion_matrix(labels, predicted, 6)
-    kept = labels != 255
-    np.testing.assert_array_equal(
-        ours, sklearn.metrics.confusion_matrix(labels[kept], predicted[kept], labels=range(6))
-    )
-
-
 def test_a_one_pixel_object_counts_as_one_pixel(tmp_path):
     tree = trees.voc_tree(tmp_path, [(45, 37)])
     labels = np.zeros((37, 45), np.uint8)
@@ -127,7 +104,7 @@ def test_names_a_mask_of_another_size(tmp_path):
 def test_names_a_label_out_of_range(tmp_path):
     tree = trees.voc_tree(tmp_path, MIXED_SIZES)
     trees.save_mask(np.full((64, 64), 4), tree / "SegmentationClass" / "scene_006.png")
-    assert "scene_006.png holds label 4; labels go from 0 to 3" in refused(tree)
+    assert "scene_006.png holds label 4, which stands for no class; labels go from 0 to 3" in refused(tree)
 
 
 def test_names_a_mask_cut_short(tmp_path):
@@ -163,6 +140,6 @@ def test_nothing_labelled_is_refused(tmp_path):
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path):
     tree = trees.voc_tree(tmp_path, [(16, 16)])
-    assert "image_size=30 is not a multiple of the model's patch size 8; take 24 or 32" in refused(tree, image_size=30)
+    assert "image_size is 30, which patches of 8 pixels do not divide; use 32" in refused(tree, image_size=30)
     with pytest.raises(InputError, match="batch_size is 6, which 8 devices do not divide"):
         segmentation.evaluate(FakeModel(8), str(tree), protocol="standard", **SETTINGS | dict(batch_size=6))

@@ -1,4 +1,3 @@
-import PIL.Image
 import pytest
 
 from clippy_jax.errors import InputError
@@ -36,13 +35,3 @@ def test_wrong_trees_are_one_line(tree):
     assert "scene_001.jpg is in val.txt but does not exist" in refused(tree)
     (tree / "ImageSets/Segmentation/val.txt").write_text("\n")
     assert "val.txt names no image" in refused(tree)
-
-
-def test_a_mask_of_colours_is_refused(tree):
-    path = tree / "SegmentationClass/scene_000.png"
-    PIL.Image.new("RGB", (20, 30)).save(path)
-    with pytest.raises(InputError, match="is a RGB image; a mask must be a palette or grey PNG"):
-        voc_tree.read_mask(path, 4)
-    path.write_bytes(b"no image")
-    with pytest.raises(InputError, match="cannot be read as a mask"):
-        voc_tree.read_mask(path, 4)

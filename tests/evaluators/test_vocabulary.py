@@ -41,10 +41,11 @@ def test_a_tree_brings_its_own_words(tmp_path):
     (tmp_path / "vocabulary.json").write_text(
         json.dumps({"classes": ["background", "ant"], "folded_into_background": ["sand"], "prompts": ["p", "q", "r"]})
     )
-    words = vocabulary.segmentation_vocabulary(tmp_path)
-    assert words.prompts == ("p", "q", "r") and words.folded == ("sand",) and not words.is_voc
+    words = vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
+    assert words.prompts == ("p", "q", "r") and words.folded == ("sand",) and not words.is_packaged
     (tmp_path / "vocabulary.json").write_text(json.dumps({"classes": ["background", "ant"]}))
-    assert vocabulary.segmentation_vocabulary(tmp_path).prompts == ("a photo of a background", "a photo of an ant")
+    words = vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
+    assert words.prompts == ("a photo of a background", "a photo of an ant")
 
 
 @pytest.mark.parametrize(
@@ -78,5 +79,5 @@ def test_a_wrong_classification_vocabulary_is_one_line(tmp_path, text, message):
 def test_a_wrong_segmentation_vocabulary_is_one_line(tmp_path, text, message):
     (tmp_path / "vocabulary.json").write_text(text)
     with pytest.raises(InputError, match="vocabulary.json") as error:
-        vocabulary.segmentation_vocabulary(tmp_path)
+        vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
     assert message in str(error.value) and "\n" not in str(error.value)

@@ -62,7 +62,7 @@ def test_an_imagenet_tree_uses_the_packaged_words(tmp_path):
     assert result.top5 == pytest.approx(sklearn.metrics.top_k_accuracy_score(labels, scores, k=5, **kwargs))
     assert 0 < result.top1 < result.top5 < 1
     assert (result.split, result.prompt_set) == ("val", "ImageNet, 1000 names x 80 templates")
-    assert result.published_comparable and sum(value is None for value in result.per_class_top1.values()) > 900
+    assert result.data_set == "ImageNet" and sum(value is None for value in result.per_class_top1.values()) > 900
 
 
 def test_a_model_that_returns_nan_is_never_right(tmp_path):
@@ -100,3 +100,14 @@ def test_wrong_trees_are_one_line(tmp_path):
     assert "cat is a class folder that" in refused(tmp_path)
     (tmp_path / "cat").rename(tmp_path / "dog")
     assert "no class folder holds an image" in refused(tmp_path)
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
+    for number in range(1000):
+        (tmp_path / str(number)).mkdir()
+    for number in (2, 10, 999):
+        trees.picture(np.random.default_rng(number), 40, 40).save(tmp_path / str(number) / "photo.jpeg")
+    tree = image_folder.read(str(tmp_path))
+    assert tree.data_set == "ImageNet-v2" and tree.class_folders == tuple(map(str, range(1000)))
+    assert tree.labels.tolist() == [2, 10, 999]
+    assert [int(path.parent.name) for path in tree.paths] == [2, 10, 999]

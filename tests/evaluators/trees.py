@@ -58,3 +58,17 @@ def image_folder(root: pathlib.Path, images: int, seed: int = 0) -> pathlib.Path
         json.dumps({"classes": classes, "templates": ["a photo of {a} {c}", "many {c}.", "a photo of {a} {c}"]})
     )
     return root
+
+
+def waterbirds_tree(root: pathlib.Path, birds: str, places: str, splits: str, seed: int = 0) -> pathlib.Path:
+    """A Waterbirds tree with one photo for each position of three strings of the columns' numbers."""
+    random = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    rows = ["img_id,img_filename,y,split,place,place_filename"]
+    for index, (bird, place, split) in enumerate(zip(birds, places, splits, strict=True)):
+        name = f"{index % 3:03d}.Species/photo_{index:04d}.jpg"
+        (root / name).parent.mkdir(exist_ok=True)
+        picture(random, 40 + index % 7, 50 - index % 5).save(root / name, quality=95)
+        rows.append(f'{index + 1},{name},{bird},{split},{place},"/a/place,{place}.jpg"')
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return root

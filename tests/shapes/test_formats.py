@@ -12,6 +12,7 @@ import sentencepiece
 import webdataset
 from PIL import Image
 
+from clippy_jax.evaluators import waterbirds_tree
 from clippy_jax.shapes.rendering import render
 from clippy_jax.shapes.scenes import CLASSES, PLACE_NAMES, sample_scene, scene_rng
 from clippy_jax.shapes.waterbirds_tree import BIRDS
@@ -107,6 +108,13 @@ def test_waterbirds_cells(dataset):
     assert {row["img_filename"] for row in rows} == {
         str(path.relative_to(dataset / "waterbirds")) for path in (dataset / "waterbirds").rglob("*.jpg")
     }
+
+
+def test_waterbirds_is_read_with_words_of_its_own(dataset):
+    tree = waterbirds_tree.read(str(dataset / "waterbirds"))
+    assert len(tree.paths) == 56 and not tree.vocabulary.is_waterbirds
+    assert tree.vocabulary.birds == BIRDS and tree.vocabulary.places == ("grass", "water")
+    assert tree.vocabulary.templates[0].format(a="a", c=tree.vocabulary.background) == "a photo of a background"
 
 
 def test_waterbirds_images_show_the_place_they_are_filed_under(dataset):
