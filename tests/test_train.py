@@ -18,7 +18,7 @@ from clippy_jax.evaluators.tasks import TASKS
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
-from clippy_jax.training.checkpointing import restore_parameters
+from clippy_jax.training.checkpointing import restore_arrays
 from clippy_jax.weights.load import load_checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_reaches_no_checkpoint(confi
     config = change(config, "optimizer", gradient_clip_norm=0.0)
     with pytest.raises(InputError, match=r"training diverged at step \d+: loss .*lower config.schedule.peak_learning"):
         train_and_evaluate(config, tmp_path)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restore_parameters(tmp_path)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restore_arrays(tmp_path, ("params",))[0]))
 
 
 def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path):
@@ -137,7 +137,10 @@ def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
     train_and_evaluate(change(config, "schedule", stop_step=3), tmp_path / "first")
     other = dataclasses.replace(one_step, init=dataclasses.replace(config.init, clippy=str(tmp_path / "first")), seed=5)
     train_and_evaluate(other, tmp_path / "second")
-    first, second = restore_parameters(tmp_path / "first"), restore_parameters(tmp_path / "second")
+    first, second = (
+        restore_arrays(tmp_path / "first", ("params",))[0],
+        restore_arrays(tmp_path / "second", ("params",))[0],
+    )
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert "left at its initialisation" not in capsys.readouterr().out
 

@@ -21,8 +21,9 @@ from clippy_jax.input_pipeline.tokenizer import Tokenizer
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.training.sharding import batch_sharding, make_mesh, replicated
 
-# Tokens that texts are padded to: the first that holds the longest of a call. The padding changes no embedding.
-TEXT_LENGTHS = (8, 16, 32, 64, 128, 256)
+# Texts are padded to this many tokens or twice, four times ... as many: the first that holds the longest of a call. The
+# padding changes no embedding, and few lengths are few compilations.
+SHORTEST_TEXT = 8
 
 Photo = str | os.PathLike | PIL.Image.Image | UInt8[np.ndarray, "H W 3"]
 
@@ -86,10 +87,14 @@ class Model:
         return _attention(self.config, self.params, images)
 
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "T D"]:
-        """One L2-normalised embedding a text; what goes beyond 256 tokens is cut off."""
-        tokens = self.tokenizer.encode([text.strip() for text in texts], TEXT_LENGTHS[-1])
-        longest = (tokens != 0).sum(axis=1).max()
-        length = next(length for length in TEXT_LENGTHS if length >= longest)
+        """One L2-normalised embedding a text, as `SentenceTransformer.encode` on the tokenizer's folder.
+
+        What goes beyond the folder's longest text (`max_seq_length`, 256 for Sentence-T5) is cut off.
+        """
+        limit = self.tokenizer.longest_text
+        tokens = self.tokenizer.encode([text.strip() for text in texts], limit)
+        longest = int((tokens != 0).sum(axis=1).max(initial=1))
+        length = min(limit, max(SHORTEST_TEXT, 1 << (longest - 1).bit_length()))
         tokens = jax.device_put(tokens[:, :length], replicated(self.mesh))
         return np.asarray(_encode_text(self.config, self.params, tokens))
 

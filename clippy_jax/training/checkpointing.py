@@ -6,7 +6,7 @@ listed nor read.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -128,30 +128,28 @@ class Checkpointer:
         return bool(multihost_utils.broadcast_one_to_all(np.int32(due)))
 
 
-def restore_parameters(workdir: epath.PathLike, step: int | None = None) -> dict[str, Any]:
-    """Reads only the model's parameters, into the host's memory; knows nothing of the model or the optimizer.
+def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | None = None) -> tuple[Any, ...]:
+    """Reads parts of a train state into the host's memory; knows nothing of the model or the optimizer.
+
+    Args:
+      workdir: the run's folder.
+      parts: fields of `TrainState`, for example "params"; all come from one and the same checkpoint.
+      step: which checkpoint; the newest by default.
 
     Returns:
-      The nested dictionary of parameters, as numpy arrays.
+      For each part its numpy arrays in plain containers.
 
     Raises:
       InputError: `workdir` has no complete checkpoint (of this step).
     """
     with _open(workdir, create=False) as manager:
         step = _find_step(manager, step)
-        shapes = manager.item_metadata(step)[_ITEM].tree["params"]
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{
-                    _ITEM: ocp.args.PyTreeRestore(
-                        {"params": shapes}, restore_args={"params": restore_args}, partial_restore=True
-                    )
-                }
-            ),
-        )
-        return restored[_ITEM]["params"]
+        tree = manager.item_metadata(step)[_ITEM].tree
+        wanted = {part: tree[part] for part in parts}
+        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
+        restored = manager.restore(step, args=ocp.args.Composite(**{_ITEM: restore}))[_ITEM]
+        return tuple(restored[part] for part in parts)
 
 
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:

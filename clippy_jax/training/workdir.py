@@ -20,7 +20,12 @@ from clippy_jax.errors import InputError
 from clippy_jax.training.overview import config_fields
 
 _MODEL_FILES = ("spiece.model", "tokenizer.json")  # a tokenizer folder has at least one of them
-_TOKENIZER_FILES = (*_MODEL_FILES, "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER_FILES = (
+    *_MODEL_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "sentence_bert_config.json",  # the longest text
+)
 
 # How the model is computed, not what it is: these may change from one start of a run to the next.
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
@@ -114,7 +119,11 @@ def _read_tokenizer_files(folder: str) -> dict[str, bytes]:
 
 def _check_same_tokenizer(folder: epath.Path, tokenizer: dict[str, bytes], config: Config) -> None:
     saved = folder / "tokenizer"
-    if tokenizer and saved.exists() and _read_tokenizer_files(os.fspath(saved)) != tokenizer:
+
+    def models(files):  # what the ids follow from
+        return {name: content for name, content in files.items() if name in _MODEL_FILES}
+
+    if tokenizer and saved.exists() and models(_read_tokenizer_files(os.fspath(saved))) != models(tokenizer):
         raise InputError(
             f"config.input.tokenizer: {config.input.tokenizer} differs from {saved}, which this run was started with; "
             "use another --workdir or that tokenizer"

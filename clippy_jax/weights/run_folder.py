@@ -4,13 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
-
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError
-from clippy_jax.training.checkpointing import restore_parameters
+from clippy_jax.training.checkpointing import restore_arrays
 from clippy_jax.training.schedule import learning_rate
 from clippy_jax.training.workdir import read_config
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
@@ -31,37 +27,16 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
     """
     config = read_config(workdir)
     tokenizer = os.path.join(workdir, "tokenizer")
-    if with_moments:
-        params, optimizer_state = _restore(workdir, step)
-    else:
-        params, optimizer_state = restore_parameters(workdir, step), None
+    parts = ("params", "optimizer_state") if with_moments else ("params",)
+    params, *optimizer_state = restore_arrays(workdir, parts, step)
     params.pop(_LOSS_BIAS, None)
     return Checkpoint(
         params=params,
         config=config.model,
         tokenizer=tokenizer if os.path.isdir(tokenizer) else None,
-        moments=_moments(optimizer_state, config, workdir) if with_moments else None,
+        moments=_moments(*optimizer_state, config, workdir) if with_moments else None,
         name=os.path.basename(os.path.normpath(workdir)),
     )
-
-
-def _restore(workdir: str, step: int | None) -> tuple[dict[str, Any], Any]:
-    """Parameters and optimizer state as NumPy arrays in plain containers, from one and the same checkpoint."""
-    folder = os.path.abspath(os.path.join(workdir, "checkpoints"))
-    options = ocp.CheckpointManagerOptions(create=False)
-    handlers = {"state": ocp.PyTreeCheckpointHandler()}
-    with ocp.CheckpointManager(folder, options=options, item_names=("state",), item_handlers=handlers) as manager:
-        steps = manager.all_steps() if os.path.isdir(folder) else []
-        if not steps or (step is not None and step not in steps):
-            wanted = "complete checkpoint" if step is None else f"checkpoint of step {step}"
-            raise InputError(f"{folder} has no {wanted}; there are {sorted(steps)}")
-        step = max(steps) if step is None else step
-        tree = manager.item_metadata(step)["state"].tree
-        wanted = {part: tree[part] for part in ("params", "optimizer_state")}
-        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
-        restored = manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
-    return restored["params"], restored["optimizer_state"]
 
 
 def _moments(optimizer_state: Any, config: Config, workdir: str) -> Moments:

@@ -45,6 +45,7 @@ def read_sentence_t5(folder: str) -> StateDict:
         raise InputError(f"{folder} is made of {', '.join(modules)}; a Sentence-T5 is made of {', '.join(_MODULES)}")
     paths = {name: os.path.join(folder, path) for name, path in modules.items()}
     _check_head(paths["Pooling"], paths["Dense"])
+    _check_text(paths["Transformer"])
     config = _read_json(paths["Transformer"], "config.json")
     tensors = {**_read_weights(paths["Transformer"]), **_read_weights(paths["Dense"])}
     return StateDict(
@@ -140,6 +141,15 @@ def _check_head(pooling: str, dense: str) -> None:
     settings = _read_json(dense, "config.json")
     if settings.get("bias") or not str(settings.get("activation_function")).endswith("Identity"):
         raise InputError(f"{dense}/config.json asks for a bias or an activation, which a Sentence-T5 does not have")
+
+
+def _check_text(transformer: str) -> None:
+    if not os.path.exists(os.path.join(transformer, "sentence_bert_config.json")):
+        return
+    if _read_json(transformer, "sentence_bert_config.json").get("do_lower_case"):
+        raise InputError(
+            f"{transformer}/sentence_bert_config.json asks for lower-cased texts, which a Sentence-T5 does not have"
+        )
 
 
 def _with_settings(sizes: TextTowerConfig, config: Mapping[str, Any], folder: str) -> TextTowerConfig:

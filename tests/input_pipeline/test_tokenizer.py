@@ -1,4 +1,6 @@
 import concurrent.futures
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +76,34 @@ def test_threads_may_share_a_tokenizer(folder):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for ids in pool.map(lambda _: tokenizer.encode(TEXTS, 32), range(100)):
             np.testing.assert_array_equal(ids, expected)
+
+
+@pytest.mark.parametrize(
+    "files, longest",
+    [
+        ({}, 256),
+        ({"sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False}}, 128),
+        ({"tokenizer_config.json": {"model_max_length": 64}}, 64),
+        ({"tokenizer_config.json": {"model_max_length": int(1e30)}}, 256),
+        ({"sentence_bert_config.json": {}, "tokenizer_config.json": {"model_max_length": 300}}, 300),
+        ({"sentence_bert_config.json": {"max_seq_length": 40}, "tokenizer_config.json": {"model_max_length": 300}}, 40),
+    ],
+)
+def test_longest_text_is_the_folders(folder, tmp_path, files, longest):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for name in ("sentence_bert_config.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink(missing_ok=True)
+    for name, values in files.items():
+        (tmp_path / name).write_text(json.dumps(values))
+    assert load_tokenizer(tmp_path).longest_text == longest
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[1]", '{"max_seq_length": 0}'])
+def test_a_broken_longest_text_ends_in_one_line(folder, tmp_path, text):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "sentence_bert_config.json").write_text(text)
+    with pytest.raises(InputError, match="sentence_bert_config.json"):
+        load_tokenizer(tmp_path)
 
 
 def test_bad_folders_end_in_one_line(tmp_path):

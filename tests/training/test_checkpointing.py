@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
-from clippy_jax.training.checkpointing import Checkpointer, restore_parameters
+from clippy_jax.training.checkpointing import Checkpointer, restore_arrays
 from clippy_jax.training.sharding import make_mesh
 from clippy_jax.training.state import TrainState
 
@@ -94,7 +94,7 @@ def test_state_may_be_donated_while_it_is_still_being_written(tmp_path):
         for _ in range(5):
             state = overwrite(state)
         jax.block_until_ready(state)
-    np.testing.assert_array_equal(restore_parameters(tmp_path)["kernel"], expected)
+    np.testing.assert_array_equal(restore_arrays(tmp_path, ("params",))[0]["kernel"], expected)
 
 
 def test_saves_by_steps_and_keeps_the_newest_and_the_multiples(tmp_path):
@@ -135,7 +135,9 @@ def test_half_written_checkpoint_is_not_read_and_is_cleaned_up(tmp_path):
     shutil.rmtree(half_written / "state" / "d")
     (half_written / "commit_success.txt").unlink()
 
-    np.testing.assert_array_equal(restore_parameters(tmp_path)["logit_scale"], make_state(20).params["logit_scale"])
+    np.testing.assert_array_equal(
+        restore_arrays(tmp_path, ("params",))[0]["logit_scale"], make_state(20).params["logit_scale"]
+    )
     assert half_written.exists()  # a reader leaves it alone: it may belong to a run in progress
     with Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
         assert checkpointer.latest_step() == 20
@@ -148,7 +150,7 @@ def test_save_ends_up_complete_when_an_exception_ends_the_training(tmp_path):
     with pytest.raises(FloatingPointError), Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
         checkpointer.save(5, make_state(5))
         raise FloatingPointError("loss is nan")
-    assert as_bytes_of_params(restore_parameters(tmp_path)) == as_bytes_of_params(make_state(5).params)
+    assert as_bytes_of_params(restore_arrays(tmp_path, ("params",))[0]) == as_bytes_of_params(make_state(5).params)
 
 
 def as_bytes_of_params(params):
@@ -159,10 +161,12 @@ def test_parameters_alone_come_back_as_numpy_with_their_types(tmp_path):
     with Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
         checkpointer.save(1, place(make_state(1), "fsdp"))
         checkpointer.save(2, place(make_state(2), "fsdp"))
-    newest = restore_parameters(tmp_path)
+    newest = restore_arrays(tmp_path, ("params",))[0]
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(newest))
     assert as_bytes_of_params(newest) == as_bytes_of_params(make_state(2).params)
-    assert as_bytes_of_params(restore_parameters(tmp_path, step=1)) == as_bytes_of_params(make_state(1).params)
+    assert as_bytes_of_params(restore_arrays(tmp_path, ("params",), step=1)[0]) == as_bytes_of_params(
+        make_state(1).params
+    )
 
 
 def test_checkpoint_of_another_model_is_one_clear_line(tmp_path):
@@ -199,7 +203,7 @@ def test_checkpoint_of_another_optimizer_is_one_clear_line(tmp_path):
 
 def test_missing_checkpoints_are_named(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}/checkpoints has no complete checkpoint"):
-        restore_parameters(tmp_path)
+        restore_arrays(tmp_path, ("params",))[0]
     assert not (tmp_path / "checkpoints").exists()
     with Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
         assert checkpointer.latest_step() is None

@@ -67,6 +67,13 @@ def test_restart_with_another_tokenizer_is_refused(tmp_path, config, tokenizer):
         prepare_workdir(tmp_path / "run", config)
 
 
+def test_files_beside_the_tokenizers_model_may_come_and_go(tmp_path, config, tokenizer):
+    prepare_workdir(tmp_path / "run", config)
+    (tokenizer / "sentence_bert_config.json").write_text('{"max_seq_length": 128}')
+    (tokenizer / "tokenizer_config.json").unlink()
+    assert prepare_workdir(tmp_path / "run", config) == []
+
+
 def test_interrupted_copy_of_the_tokenizer_is_replaced(tmp_path, config):
     leftover = tmp_path / "run" / "tokenizer.tmp"
     leftover.mkdir(parents=True)
