@@ -2,6 +2,7 @@
 
     step   the training step of B/16 + T5-base, beside eager PyTorch: time, peak memory, compile time
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
+    memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
 
 Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]}.
@@ -40,10 +41,12 @@ def main() -> None:
     loss = commands.add_parser("loss", help="the contrastive losses")
     loss.add_argument("--size", choices=("full", "tiny"), default="full", help="features (default: %(default)s)")
     loss.add_argument("--steps", type=int, default=10, help="timed evaluations (default: %(default)s)")
-    for command in (step, loss, batches):
+    memory = commands.add_parser("memory", help="the training step's memory")
+    memory.add_argument("--size", choices=("b16", "tiny"), default="b16", help="recipe (default: %(default)s)")
+    for command in (step, loss, memory, batches):
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
     arguments = parser.parse_args()
-    size, batch_size, steps = arguments.size, getattr(arguments, "batch_size", 1), arguments.steps
+    size, batch_size, steps = arguments.size, getattr(arguments, "batch_size", 1), getattr(arguments, "steps", 1)
     if min(batch_size, steps) < 1:
         parser.error("--batch_size and --steps must be at least 1")
 
@@ -54,6 +57,10 @@ def main() -> None:
         from tools.benchmarks import contrastive_loss  # which sets the number of devices
 
         report = contrastive_loss.measure(size, steps)
+    elif arguments.command == "memory":
+        from tools.benchmarks import step_memory  # likewise
+
+        report = step_memory.measure(size)
     else:
         report = training_input.measure(size, batch_size, steps)
     print(report.table())

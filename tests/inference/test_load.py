@@ -30,7 +30,7 @@ TEXTS = [
 def twin():
     """Sizes that a file tells by itself, every parameter random."""
     config = configurations.model(
-        configurations.image_tower(width=64, heads=1, image_size=64, mlp_width=96),
+        configurations.image_tower(width=64, heads=1, mlp_width=96),
         configurations.text_tower(vocabulary_size=public_files.VOCABULARY, embedding_width=64),
         pooling="max_with_cls",
         image_projection=False,
@@ -76,7 +76,7 @@ def test_embeddings_are_those_of_pytorch(kind, pooling, twin, public_file, spiec
     assert model.config.pooling == pooling
     reference = random_twin(dataclasses.replace(twin.config, pooling=pooling))
     reference.load_state_dict(twin.state_dict())
-    for height, width in ((64, 64), (48, 80)):
+    for height, width in ((224, 224), (160, 240)):
         images = np.random.default_rng(height).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
         with torch.no_grad():
             expected = reference.encode_image(torch.from_numpy(images))
@@ -112,17 +112,17 @@ def test_texts_are_those_of_sentence_transformers(layout, spiece_folder, tmp_pat
 
 def test_takes_arrays_photos_and_paths(public_file, spiece_folder, tmp_path):
     model = clippy_jax.load(public_file, tokenizer=str(spiece_folder))
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    wide = np.random.default_rng(1).integers(0, 256, (70, 130, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    wide = np.random.default_rng(1).integers(0, 256, (230, 330, 3), dtype=np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "photo.png")
     of_array, _ = model.encode_image(pixels[None])
-    assert of_array.shape == (1, 4, 4, 64)
+    assert of_array.shape == (1, 14, 14, 64)
     patches, pooled = model.encode_image([str(tmp_path / "photo.png"), PIL.Image.fromarray(pixels), pixels, wide])
-    assert patches.shape == (4, 4, 4, 64) and pooled.shape == (4, 64)
+    assert patches.shape == (4, 14, 14, 64) and pooled.shape == (4, 64)
     for row in range(3):
         np.testing.assert_allclose(patches[row], of_array[0], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(pooled, axis=-1), 1, atol=1e-6)
-    assert model.segment(PIL.Image.fromarray(wide), ["a cat", "a dog"]).shape == (70, 130)
+    assert model.segment(PIL.Image.fromarray(wide), ["a cat", "a dog"]).shape == (230, 330)
     parameters = sum(leaf.numel() for leaf in torch.load(public_file)["state_dict"].values())
     shared = public_files.VOCABULARY * model.config.text.width  # twice in the file
     assert f"{parameters - shared:,} parameters" in repr(model)

@@ -18,14 +18,15 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "arguments, cases, units",
     [
-        (("step", "--batch_size=2", "--rematerialise=off"), 3, {"s", "GB"}),
-        (("loss",), 10, {"s", "MB"}),
-        (("input", "--batch_size=4"), 2, {"images per CPU-second"}),
+        (("step", "--batch_size=2", "--rematerialise=off", "--steps=2"), 3, {"s", "GB"}),
+        (("loss", "--steps=2"), 10, {"s", "MB"}),
+        (("memory",), 9, {"GB a device"}),
+        (("input", "--batch_size=4", "--steps=2"), 2, {"images per CPU-second"}),
     ],
 )
 def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     output = tmp_path / "new folder" / "report.json"
-    result = run(*arguments, "--size=tiny", "--steps=2", f"--output={output}")
+    result = run(*arguments, "--size=tiny", f"--output={output}")
     assert result.returncode == 0, result.stderr
     report = json.loads(output.read_text())
     assert report["environment"]["cores"] >= 1 and "cpu" in report["environment"]["device"]
@@ -33,7 +34,7 @@ def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     for case in report["cases"]:
         assert case["name"] in result.stdout
         assert case["ours"] > 0
-        if case["name"].startswith("compile time") or case["unit"] == "MB":
+        if case["name"].startswith("compile time") or case["unit"] in ("MB", "GB a device"):
             assert case["peer"] is None and case["ratio"] is None
         else:
             assert math.isclose(case["ratio"], case["ours"] / case["peer"]) and case["peer"] > 0
