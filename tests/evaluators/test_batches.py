@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import batches, grouping, segmentation, zero_shot_classification
+from clippy_jax.evaluators import batches, grouping, knn, retrieval, segmentation, zero_shot_classification
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 
@@ -78,13 +78,20 @@ def test_two_processes_count_what_one_counts(tmp_path):
     classified = zero_shot_classification.evaluate(FakeModel(8), str(imagenet), **settings)
     segmented = segmentation.evaluate(FakeModel(8), str(voc), protocol="standard", **settings)
     grouped = grouping.evaluate(FakeModel(8), str(voc), **settings)
+    pairs = tmp_path / "pairs.csv"
+    photos = sorted(trees.image_folder(tmp_path / "photos", 21).glob("*/*.jpg"))
+    pairs.write_text("\n".join(["filepath,title", *(f"{path},caption of {path}" for path in photos)]))
+    trees.image_folder(tmp_path / "classes" / "train", 45, seed=1)
+    trees.image_folder(tmp_path / "classes" / "val", 21, seed=2)
+    retrieved = retrieval.evaluate(FakeModel(8), str(pairs), **settings).figures()
+    neighbours = knn.evaluate(FakeModel(8), str(tmp_path / "classes"), **settings).figures()
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     module = [sys.executable, "-m", "tests.evaluators.several_processes", address]
     outputs = [tmp_path / "0.json", tmp_path / "1.json"]
     processes = [
-        subprocess.Popen([*module, str(number), str(imagenet), str(voc), str(output)])
+        subprocess.Popen([*module, *map(str, (number, imagenet, voc, pairs, tmp_path / "classes", output))])
         for number, output in enumerate(outputs)
     ]
     try:
@@ -93,7 +100,8 @@ def test_two_processes_count_what_one_counts(tmp_path):
         for process in processes:
             process.kill()
     for output in outputs:
-        top1, images, unreadable, confusion, jaccard, message = json.loads(output.read_text())
+        top1, images, unreadable, confusion, jaccard, *feature_figures, message = json.loads(output.read_text())
         assert (top1, images, tuple(unreadable)) == (classified.top1, 129, classified.unreadable)
         assert (confusion, jaccard) == (segmented.confusion, grouped.jaccard)
+        assert feature_figures == [retrieved, neighbours]
         assert "scene_011.png holds label 7" in message
