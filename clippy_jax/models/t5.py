@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from clippy_jax.config import TextTowerConfig
+from clippy_jax.models.dense import Dense
 from clippy_jax.models.precision import Precision
 
 # Sentence-T5 at the published sizes, and a tiny one for tests.
@@ -80,7 +81,7 @@ class Block(nn.Module):
             return nn.RMSNorm(epsilon=1e-6, dtype=self.precision.dtype, name=name)
 
         def dense(features, name, deviation):
-            return nn.Dense(
+            return Dense(
                 features,
                 use_bias=False,
                 kernel_init=nn.initializers.normal(deviation),
