@@ -22,7 +22,8 @@ test: .venv/installed-for-tests
 
 benchmark: .venv/installed-for-tests
 	mkdir -p benchmarks/local
-	$(BIN)/python tools/benchmark.py step --rematerialise=off --output=benchmarks/local/step.json
+	$(BIN)/python tools/benchmark.py step --output=benchmarks/local/step.json
+	$(BIN)/python tools/benchmark.py inference --output=benchmarks/local/inference.json
 	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
 
 lint: .venv/installed-for-tests

@@ -48,8 +48,10 @@ def main(argv: list[str]) -> None:
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.train import train_and_evaluate
     from clippy_jax.training import distributed
+    from clippy_jax.training.compilation import keep_programs
 
     distributed.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
+    keep_programs(_WORKDIR.value)
     train_and_evaluate(config, _WORKDIR.value)
 
 

@@ -18,6 +18,7 @@ from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import TrainingInput
 from clippy_jax.periodic_evaluation import PeriodicEvaluation
 from clippy_jax.training.checkpointing import Checkpointer
+from clippy_jax.training.compilation import StepPrograms
 from clippy_jax.training.metric_writer import MetricWriter, log_line
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.overview import config_overview, parameter_overview
@@ -50,7 +51,7 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
     with Checkpointer(workdir, config.checkpoint, config.log_every_steps) as checkpointer:
         state, shardings = _first_state(config, mesh, checkpointer)
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation)
+        _loop(config, workdir, state, StepPrograms(train_step), training_input, mesh, checkpointer, evaluation)
 
 
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -84,7 +85,7 @@ def _loop(
     config: Config,
     workdir: str,
     state: TrainState,
-    train_step,
+    programs: StepPrograms,
     training_input: TrainingInput,
     mesh: Mesh,
     checkpointer: Checkpointer,
@@ -101,6 +102,8 @@ def _loop(
         for step in range(first, stop + 1):
             with writer.waiting_for_data():
                 images, tokens = next(batches)
+            with writer.outside_training():
+                train_step = programs.program(state, images, tokens)
             profiler.before(step)
             previous, (state, metrics) = metrics, train_step(state, images, tokens)
             # Of the step before: asking for this one's numbers would keep the device waiting for the host.

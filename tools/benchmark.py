@@ -1,6 +1,8 @@
 """Our speed beside the PyTorch peer's, the same work in one run: `python tools/benchmark.py step --output=FILE.json`.
 
-    step   the training step of B/16 + T5-base, beside eager PyTorch: time, peak memory, compile time
+    step   the training step of B/16 + T5-base, beside PyTorch, eager and compiled: time, peak memory, share of the
+           device's matmul rate; texts of 77 tokens, captions of real lengths, patch dropout
+    inference   images to embeddings, beside the same
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
@@ -9,13 +11,25 @@ Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, pe
 """
 
 import argparse
+import importlib
 import json
 import pathlib
 import sys
 
+import numpy as np
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmarks import training_input, training_step  # noqa: E402
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+PEERS = ("eager", "compiled")
+SETTINGS = ("texts of 77 tokens", "captions of real lengths", "patch dropout 0.5", "rematerialised")
+MODULES = {
+    "step": "training_step",
+    "inference": "image_inference",
+    "loss": "contrastive_loss",
+    "memory": "step_memory",
+    "input": "training_input",
+}
 
 
 def main() -> None:
@@ -25,50 +39,38 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     step = commands.add_parser("step", help="the training step")
-    step.add_argument("--size", choices=training_step.SIZES, default="b16", help="towers (default: %(default)s)")
-    step.add_argument("--batch_size", type=int, default=8, help="pairs in a batch (default: %(default)s)")
-    step.add_argument("--steps", type=int, default=3, help="timed steps a turn, of two (default: %(default)s)")
-    step.add_argument(
-        "--rematerialise",
-        choices=("off", "on", "both"),
-        default="both",
-        help="gradient checkpointing, on both sides alike (default: %(default)s)",
-    )
-    batches = commands.add_parser("input", help="the input pipeline")
-    batches.add_argument("--size", choices=training_input.SIZES, default="full", help="data (default: %(default)s)")
-    batches.add_argument("--batch_size", type=int, default=64, help="pairs in a batch (default: %(default)s)")
-    batches.add_argument("--steps", type=int, default=16, help="timed batches (default: %(default)s)")
+    step.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS[:3], help="default: %(default)s")
+    inference = commands.add_parser("inference", help="image inference")
     loss = commands.add_parser("loss", help="the contrastive losses")
-    loss.add_argument("--size", choices=("full", "tiny"), default="full", help="features (default: %(default)s)")
-    loss.add_argument("--steps", type=int, default=10, help="timed evaluations (default: %(default)s)")
     memory = commands.add_parser("memory", help="the training step's memory")
-    memory.add_argument("--size", choices=("b16", "tiny"), default="b16", help="recipe (default: %(default)s)")
-    for command in (step, loss, memory, batches):
+    batches = commands.add_parser("input", help="the input pipeline")
+    for command, size in ((step, "b16"), (inference, "b16"), (loss, "full"), (memory, "b16"), (batches, "full")):
+        command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
-    arguments = parser.parse_args()
-    size, batch_size, steps = arguments.size, getattr(arguments, "batch_size", 1), getattr(arguments, "steps", 1)
-    if min(batch_size, steps) < 1:
+    for command, count in ((step, 3), (inference, 5), (loss, 10), (batches, 16)):
+        command.add_argument("--steps", type=int, default=count, help="timed runs (a turn) (default: %(default)s)")
+    for command, size in ((step, [8]), (inference, [8, 32]), (batches, [64])):
+        many = {"nargs": "+"} if command is inference else {}
+        default = size if many else size[0]
+        command.add_argument("--batch_size", type=int, default=default, help="default: %(default)s", **many)
+    for command in (step, inference):
+        command.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
+        command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
+    arguments = vars(parser.parse_args())
+    command, output = arguments.pop("command"), arguments.pop("output")
+    if np.min([arguments.get("batch_size", 1)]) < 1 or arguments.get("steps", 1) < 1:
         parser.error("--batch_size and --steps must be at least 1")
+    if command == "inference":
+        arguments["batch_sizes"] = arguments.pop("batch_size")
 
-    if arguments.command == "step":
-        rematerialise = {"off": [False], "on": [True], "both": [False, True]}[arguments.rematerialise]
-        report = training_step.measure(size, batch_size, steps, rematerialise)
-    elif arguments.command == "loss":
-        from tools.benchmarks import contrastive_loss  # which sets the number of devices
-
-        report = contrastive_loss.measure(size, steps)
-    elif arguments.command == "memory":
-        from tools.benchmarks import step_memory  # likewise
-
-        report = step_memory.measure(size)
-    else:
-        report = training_input.measure(size, batch_size, steps)
+    # Each is imported alone: some set the number of devices, some need more packages than others.
+    report = importlib.import_module(f"tools.benchmarks.{MODULES[command]}").measure(**arguments)
     print(report.table())
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = arguments.output.with_name(arguments.output.name + ".unfinished")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(output.name + ".unfinished")
     unfinished.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    unfinished.replace(arguments.output)
-    print(f"written to {arguments.output}")
+    unfinished.replace(output)
+    print(f"written to {output}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     WORKDIR/config.json    the resolved configuration
     WORKDIR/tokenizer/     the tokenizer's files
     WORKDIR/checkpoints/   the train state (`checkpointing.py`)
+    WORKDIR/compilation_cache/   compiled programs, which may be deleted (`compilation.py`)
 
 so that whoever has the folder needs nothing else to use or to continue the run. Files appear under their names only
 when they are complete.

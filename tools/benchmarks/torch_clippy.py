@@ -12,7 +12,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class TorchCLIPpy(nn.Module):
-    """The same function as `clippy_jax.models.clippy.CLIPpy`, T5 dropout included; it has no patch dropout."""
+    """The same function as `clippy_jax.models.clippy.CLIPpy`, T5 dropout and patch dropout included."""
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa"):
         """`attention` is one of `transformers`' implementations: "sdpa" or "eager"."""
@@ -67,9 +67,11 @@ class TorchCLIPpy(nn.Module):
 
     def encode_image(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unit patch embeddings [B, h, w, D] and unit image embeddings [B, D]."""
-        grid = [side // self.config.image.patch_size for side in images.shape[1:3]]
         tokens = self.image_projection(self.image_tokens(images))
         cls, patches = tokens[:, 0], tokens[:, 1:]
+        grid = [side // self.config.image.patch_size for side in images.shape[1:3]]
+        if patches.shape[1] != grid[0] * grid[1]:
+            grid = [1, patches.shape[1]]  # patch dropout
         pooled = {
             "max": lambda: patches.amax(dim=1),
             "max_with_cls": lambda: tokens.amax(dim=1),
@@ -96,6 +98,12 @@ class TorchCLIPpy(nn.Module):
         tokens = tokens + interpolated_positions(
             embeddings.position_embeddings, grid, self.config.image.position_interpolation
         )
+        rate = self.config.image.patch_dropout
+        if self.training and rate > 0:
+            kept = max(1, int((tokens.shape[1] - 1) * (1 - rate)))
+            chosen = torch.rand(len(tokens), tokens.shape[1] - 1, device=tokens.device).topk(kept, dim=1).indices
+            patches = tokens[:, 1:].take_along_dim(chosen.sort(dim=1).values[..., None], dim=1)
+            tokens = torch.cat([tokens[:, :1], patches], dim=1)
         for layer in self.visual.layers:
             tokens = layer(tokens, None)
         return self.visual.layernorm(tokens)

@@ -1,22 +1,10 @@
-"""The training step, ours and eager PyTorch's: uint8 images and token ids in, updated parameters out.
+"""The training step, ours and PyTorch's: uint8 images and token ids in, updated parameters out."""
 
-Each side runs in a process of its own, so that its peak memory is its own, and alone: beside a living but idle process
-of 5 GB a step took up to a quarter longer than without, on a machine that reclaims idle memory. The sides take turns,
-a few steps each, so that whatever else the machine does meets both. This module needs no more than jax, flax, optax,
-torch and transformers.
-"""
-
-import argparse
-import json
-import os
-import pathlib
-import resource
-import subprocess
-import sys
+import dataclasses
+import functools
 import time
 import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,62 +16,79 @@ from clippy_jax.config import (
     ScheduleConfig,
     TextTowerConfig,
 )
+from tools.benchmarks import sides
 from tools.benchmarks.report import Case, Report, environment
 
 SIZES = {"b16": ("B/16", "base", 32128), "tiny": ("Ti/16", "tiny", 100)}
 TEXT_LENGTH = 77
-TURNS = 2
+TEXT_LENGTHS = (16, 32, 48, TEXT_LENGTH)  # to which we pad, as configs/b16.py does
 OPTIMIZER = OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.2, gradient_clip_norm=0.0, freeze=())
 SCHEDULE = ScheduleConfig(peak_learning_rate=5e-4, warmup_steps=10_000, decay_steps=43_008, stop_step=5_000)
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
 
 
-def measure(size: str, batch_size: int, steps: int, settings: Sequence[bool]) -> Report:
-    """Times `TURNS * steps` steps of both sides, for each setting of rematerialisation (gradient checkpointing)."""
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is trained, on both sides alike."""
+
+    # Captions of random lengths as CC-12M's, 20.2 tokens on average with a deviation of 16.3; otherwise all are long.
+    # The peer pads to TEXT_LENGTH, as the public code does; we pad to the shortest of TEXT_LENGTHS.
+    captions: bool = False
+    patch_dropout: float = 0.0
+    rematerialise: bool = False  # gradient checkpointing
+
+
+SETTINGS = {
+    "texts of 77 tokens": Setting(),
+    "captions of real lengths": Setting(captions=True),
+    "patch dropout 0.5": Setting(patch_dropout=0.5),
+    "rematerialised": Setting(rematerialise=True),
+}
+
+
+def measure(
+    size: str, batch_size: int, steps: int, precision: str, settings: Sequence[str], peers: Sequence[str]
+) -> Report:
+    """Times steps of all sides in the settings; the peers are of `sides.PEERS`."""
     cases, where = [], None
-    for rematerialise in settings:
-        ready, memory, seconds = {}, {}, {"ours": [], "peer": []}
-        for _ in range(TURNS):
-            for side in seconds:
-                ready[side], memory[side], taken = _turn(side, size, batch_size, rematerialise, steps)
-                seconds[side] += taken
-        where = where or environment(f"{ready['ours']['device']} (peer: {ready['peer']['device']})", PACKAGES)
-        name = f"{size}, batch {batch_size}{', rematerialised' if rematerialise else ''}"
-        median, spread = ({side: f(times) for side, times in seconds.items()} for f in (np.median, _middle_half))
+    for setting in settings:
+        work = dict(size=size, batch_size=batch_size, precision=precision, setting=setting)
+        measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
+        name = f"{size}, {precision}, batch {batch_size}, {setting}"
+        # Texts of different lengths take different times: their mean is what counts, of equal steps the median.
+        typical = np.mean if SETTINGS[setting].captions else np.median
+        seconds = {side: float(typical(one.seconds)) for side, one in measured.items()}
+        spread = {side: sides.middle_half(one.seconds) for side, one in measured.items()}
+        rate = max(one.matmul_rate for one in measured.values())
+        ours = measured["ours"]
+        flops = ours.facts["flops"]
+        where = where or environment(ours.facts["device"], sides.PACKAGES)
+        for peer in peers:
+            beside = f"{name}, beside {sides.PEERS[peer]}"
+            memory = ours.peak_memory / 1e9, measured[peer].peak_memory / 1e9
+            # Of captions, the operations at the length of our first batch: what the peer spends on padding is no use.
+            share = flops / seconds["ours"] / rate, flops / seconds[peer] / rate
+            cases += [
+                Case(f"step time, {beside}", seconds["ours"], seconds[peer], "s", spread["ours"], spread[peer]),
+                Case(f"peak memory, {beside}", *memory, "GB"),
+                Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
+            ]
         cases += [
-            Case(f"step time, {name}", median["ours"], median["peer"], "s", spread["ours"], spread["peer"]),
-            Case(f"{memory['ours']['of']}, {name}", memory["ours"]["bytes"] / 1e9, memory["peer"]["bytes"] / 1e9, "GB"),
-            Case(f"compile time, {name}", ready["ours"]["compile_seconds"], None, "s"),
+            Case(f"compile time, {name}", ours.facts["compile_seconds"], None, "s"),
+            Case(f"FLOPs of a step, {name}", flops / 1e12, None, "TFLOP"),
+            Case(f"matmul rate, {name}", rate / 1e12, None, "TFLOP/s"),
         ]
     return Report(where, cases)
 
 
-def _middle_half(values: list[float]) -> tuple[float, float]:
-    return tuple(np.quantile(values, (0.25, 0.75)).tolist())
-
-
-def _turn(
-    side: str, size: str, batch_size: int, rematerialise: bool, steps: int
-) -> tuple[dict[str, Any], dict[str, Any], list[float]]:
-    """One side in a fresh process: what it is, its peak memory, the seconds of each step."""
-    command = [sys.executable, "-m", __name__, side, size, str(batch_size), str(int(rematerialise)), str(steps)]
-    finished = subprocess.run(
-        command,
-        cwd=pathlib.Path(__file__).parents[2],
-        env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is for both sides
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return json.loads(finished.stdout)
-
-
-def _model(size: str, rematerialise: bool) -> ModelConfig:
+def model_config(size: str, precision: str, setting: Setting) -> ModelConfig:
+    """The model that both sides train."""
     from clippy_jax.models import t5, vit
 
     image, text, vocabulary_size = SIZES[size]
     return ModelConfig(
-        image=ImageTowerConfig(**vit.SIZES[image], image_size=224, position_interpolation="dino", patch_dropout=0.0),
+        image=ImageTowerConfig(
+            **vit.SIZES[image], image_size=224, position_interpolation="dino", patch_dropout=setting.patch_dropout
+        ),
         text=TextTowerConfig(
             **t5.SIZES[text],
             vocabulary_size=vocabulary_size,
@@ -94,117 +99,135 @@ def _model(size: str, rematerialise: bool) -> ModelConfig:
         ),
         pooling="max_with_cls",
         image_projection=False,
-        precision="float32",
-        rematerialise=rematerialise,
+        precision=precision,
+        rematerialise=setting.rematerialise,
     )
 
 
-def _batch(size: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _batches(size: str, batch_size: int, setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and token ids, padded to TEXT_LENGTH; the same ones on every side and in every turn."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
-    tokens = random.integers(3, SIZES[size][2], (batch_size, TEXT_LENGTH), dtype=np.int32)
-    return images, tokens
+    # A lognormal distribution with the mean and the deviation of CC-12M's captions.
+    variance = np.log(1 + (16.3 / 20.2) ** 2)
+    while True:
+        images = random.integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
+        tokens = random.integers(3, SIZES[size][2], (batch_size, TEXT_LENGTH), dtype=np.int32)
+        if setting.captions:
+            lengths = random.lognormal(np.log(20.2) - variance / 2, variance**0.5, batch_size).round()
+            tokens[np.arange(TEXT_LENGTH) >= np.clip(lengths, 2, TEXT_LENGTH)[:, None]] = 0
+        yield images, tokens
 
 
-Side = tuple[dict[str, Any], Callable[[], float], Callable[[], dict[str, Any]]]  # what it is, step, peak memory
+class _Repeated:
+    """The i-th batch for any i, made once."""
+
+    def __init__(self, size: str, batch_size: int, setting: Setting, place):
+        self._source, self._place, self._batches = _batches(size, batch_size, setting), place, []
+        self._varying = setting.captions
+
+    def __getitem__(self, i: int):
+        i = i if self._varying else 0
+        while len(self._batches) <= i:
+            self._batches.append(self._place(*next(self._source)))
+        return self._batches[i]
 
 
-def _ours(size: str, batch_size: int, rematerialise: bool) -> Side:
+def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Side:
     import jax
 
+    from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.optimizer import make_optimizer
     from clippy_jax.training.sharding import make_mesh
     from clippy_jax.training.state import init_state
     from clippy_jax.training.step import make_train_step
+    from tools.benchmarks.matmul_flops import matmul_flops
 
+    chosen = SETTINGS[setting]
     # The part of a configuration that the step reads.
     config = types.SimpleNamespace(
-        model=_model(size, rematerialise),
+        model=model_config(size, precision, chosen),
         loss=LossConfig("softmax", "mean"),
         microbatches=1,
         optimizer=OPTIMIZER,
         schedule=SCHEDULE,
     )
-    batch = jax.device_put(_batch(size, batch_size))
+
+    def place(images, tokens):
+        longest = int((tokens != 0).sum(axis=1).max())
+        return jax.device_put((images, tokens[:, : min(n for n in TEXT_LENGTHS if n >= longest)]))
+
+    batches = _Repeated(size, batch_size, chosen, place)
     optimizer = make_optimizer(OPTIMIZER, SCHEDULE)
     state = jax.jit(lambda key: init_state(config.model, config.loss, 224, optimizer, (), key))(jax.random.key(0))
     jax.block_until_ready(state)
+    programs = {}
+
+    def compiled(images, tokens):
+        if tokens.shape not in programs:
+            step = jax.jit(make_train_step(config, make_mesh()), donate_argnums=0)
+            programs[tokens.shape] = step.lower(state, images, tokens).compile()
+        return programs[tokens.shape]
+
     start = time.perf_counter()
-    compiled = jax.jit(make_train_step(config, make_mesh()), donate_argnums=0).lower(state, *batch).compile()
-    compile_seconds = time.perf_counter() - start
+    compiled(*batches[0])
+    facts = sides.jax_facts() | {"compile_seconds": time.perf_counter() - start}
 
-    def step() -> float:
+    def forward(params, images, tokens):
+        key = {"dropout": jax.random.key(0)}
+        return CLIPpy(config.model).apply({"params": params}, images, tokens, train=True, rngs=key)
+
+    # The gradient of a matrix product is two matrix products. What rematerialisation computes again is no gain.
+    facts["flops"] = 3 * matmul_flops(forward, state.params, *batches[0])
+
+    def run(i: int) -> None:
         nonlocal state
-        start = time.perf_counter()
-        state, metrics = compiled(state, *batch)
+        state, metrics = compiled(*batches[i])(state, *batches[i])
         jax.block_until_ready((state, metrics))
-        return time.perf_counter() - start
 
-    device = jax.devices()[0]
-
-    def peak_memory() -> dict[str, Any]:
-        if device.platform == "cpu":
-            return _peak_of_process()
-        return {"of": "peak device memory", "bytes": device.memory_stats()["peak_bytes_in_use"]}
-
-    return {"device": device.device_kind, "compile_seconds": compile_seconds}, step, peak_memory
+    return sides.Side(facts, run, sides.jax_peak_memory, lambda: sides.jax_matmul_rate(precision))
 
 
-def _peer(size: str, batch_size: int, rematerialise: bool) -> Side:
+def _peer(size: str, batch_size: int, precision: str, setting: str, *, compiled: bool) -> sides.Side:
     import torch
 
     from tools.benchmarks.torch_clippy import TorchCLIPpy, contrastive_loss
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = TorchCLIPpy(_model(size, rematerialise), "sdpa").to(device).train()
-    images, tokens = (torch.from_numpy(part).to(device) for part in _batch(size, batch_size))
+    device, chosen = sides.torch_device(precision), SETTINGS[setting]
+    model = TorchCLIPpy(model_config(size, precision, chosen), "sdpa").to(device).train()
+    batches = _Repeated(
+        size, batch_size, chosen, lambda *batch: [torch.from_numpy(part.copy()).to(device) for part in batch]
+    )
     undecayed = [p for name, p in model.named_parameters() if p.ndim < 2 or "bias" in name]
     decayed = [p for name, p in model.named_parameters() if not (p.ndim < 2 or "bias" in name)]
     groups = [{"params": undecayed, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.2}]
     optimizer = torch.optim.AdamW(groups, lr=5e-8, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    forward = torch.compile(model) if compiled else model
 
-    def step() -> float:
-        start = time.perf_counter()
+    def run(i: int) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = contrastive_loss(*model(images, tokens))
+        with sides.torch_autocast(device, precision):
+            image, text, logit_scale = forward(*batches[i])
+        loss = contrastive_loss(image.float(), text.float(), logit_scale)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, np.log(100))
         loss.item()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+        sides.torch_wait(device)
 
-    def peak_memory() -> dict[str, Any]:
-        if device.type == "cpu":
-            return _peak_of_process()
-        return {"of": "peak device memory", "bytes": torch.cuda.max_memory_allocated()}
-
-    return {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}, step, peak_memory
-
-
-def _peak_of_process() -> dict[str, Any]:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return {"of": "peak resident memory of the process", "bytes": kilobytes * 1024}
-
-
-def _main() -> None:
-    """One turn of the side that the arguments name; prints it as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("ours", "peer"))
-    parser.add_argument("size")
-    parser.add_argument("batch_size", type=int)
-    parser.add_argument("rematerialise", type=int)
-    parser.add_argument("steps", type=int)
-    arguments = parser.parse_args()
-    answer, sys.stdout = sys.stdout, sys.stderr  # nothing but the answer on stdout
-    side = {"ours": _ours, "peer": _peer}[arguments.side]
-    ready, step, peak_memory = side(arguments.size, arguments.batch_size, bool(arguments.rematerialise))
-    step(), step()  # two warm up: PyTorch's second step is slow as well
-    taken = [step() for _ in range(arguments.steps)]
-    print(json.dumps((ready, peak_memory(), taken)), file=answer)
+    return sides.Side(
+        sides.torch_facts(device),
+        run,
+        functools.partial(sides.torch_peak_memory, device),
+        functools.partial(sides.torch_matmul_rate, device, precision),
+    )
 
 
 if __name__ == "__main__":
-    _main()
+    sides.serve(
+        {
+            "ours": _ours,
+            "eager": functools.partial(_peer, compiled=False),
+            "compiled": functools.partial(_peer, compiled=True),
+        }
+    )

@@ -1,0 +1,98 @@
+"""Image inference, ours and PyTorch's: uint8 images in, unit patch and image embeddings out."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from tools.benchmarks import sides
+from tools.benchmarks.report import Case, Report, environment
+from tools.benchmarks.training_step import Setting, model_config
+
+
+def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str]) -> Report:
+    """Times batches of all sides; the peers are of `sides.PEERS`."""
+    cases, where = [], None
+    for batch_size in batch_sizes:
+        work = dict(size=size, batch_size=batch_size, precision=precision)
+        measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
+        name = f"{size}, {precision}, batch {batch_size}"
+        rates = {side: batch_size / np.array(one.seconds) for side, one in measured.items()}
+        median = {side: float(np.median(rate)) for side, rate in rates.items()}
+        spread = {side: sides.middle_half(rate) for side, rate in rates.items()}
+        ours = measured["ours"]
+        flops_of_image = ours.facts["flops"] / batch_size
+        matmul_rate = max(one.matmul_rate for one in measured.values())
+        where = where or environment(ours.facts["device"], sides.PACKAGES)
+        for peer in peers:
+            beside = f"{name}, beside {sides.PEERS[peer]}"
+            memory = ours.peak_memory / 1e9, measured[peer].peak_memory / 1e9
+            share = (median[side] * flops_of_image / matmul_rate for side in ("ours", peer))
+            cases += [
+                Case(
+                    f"image inference, {beside}", median["ours"], median[peer], "images/s", spread["ours"], spread[peer]
+                ),
+                Case(f"peak memory, {beside}", *memory, "GB"),
+                Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
+            ]
+        cases += [
+            Case(f"FLOPs of an image, {name}", flops_of_image / 1e9, None, "GFLOP"),
+            Case(f"matmul rate, {name}", matmul_rate / 1e12, None, "TFLOP/s"),
+        ]
+    return Report(where, cases)
+
+
+def _images(batch_size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
+
+
+def _ours(size: str, batch_size: int, precision: str) -> sides.Side:
+    import jax
+
+    from clippy_jax.models.clippy import CLIPpy
+    from clippy_jax.training.state import init_params
+    from tools.benchmarks.matmul_flops import matmul_flops
+
+    config = model_config(size, precision, Setting())
+    params = jax.jit(lambda key: init_params(config, 224, key))(jax.random.key(0))
+    images = jax.device_put(_images(batch_size))
+
+    def encode(params, images):
+        return CLIPpy(config).apply({"params": params}, images, method="encode_image")
+
+    compiled = jax.jit(encode)
+    return sides.Side(
+        sides.jax_facts() | {"flops": matmul_flops(encode, params, images)},
+        lambda _: jax.block_until_ready(compiled(params, images)),
+        sides.jax_peak_memory,
+        lambda: sides.jax_matmul_rate(precision),
+    )
+
+
+def _peer(size: str, batch_size: int, precision: str, *, compiled: bool) -> sides.Side:
+    import torch
+
+    from tools.benchmarks.torch_clippy import TorchCLIPpy
+
+    device = sides.torch_device(precision)
+    model = TorchCLIPpy(model_config(size, precision, Setting()), "sdpa").to(device).eval()
+    images = torch.from_numpy(_images(batch_size)).to(device)
+    encode = torch.compile(model.encode_image) if compiled else model.encode_image
+
+    @torch.no_grad()
+    def run(_: int) -> None:
+        with sides.torch_autocast(device, precision):
+            encode(images)
+        sides.torch_wait(device)
+
+    return sides.Side(
+        sides.torch_facts(device),
+        run,
+        functools.partial(sides.torch_peak_memory, device),
+        functools.partial(sides.torch_matmul_rate, device, precision),
+    )
+
+
+if __name__ == "__main__":
+    eager, compiled = (functools.partial(_peer, compiled=choice) for choice in (False, True))
+    sides.serve({"ours": _ours, "eager": eager, "compiled": compiled})
