@@ -7,6 +7,7 @@ Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The 
 """
 
 import os
+import signal
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -50,6 +51,8 @@ def main(argv: list[str]) -> None:
     from clippy_jax.training import distributed
     from clippy_jax.training.compilation import keep_programs
 
+    # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
     distributed.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
     keep_programs(_WORKDIR.value)
     train_and_evaluate(config, _WORKDIR.value)

@@ -1,0 +1,138 @@
+"""The training program in several processes that are killed in the middle, and checkpoints that move between them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from clippy_jax.train import train_and_evaluate
+from clippy_jax.training.workdir import read_config
+from tests import small_run
+
+PROGRAM = ("-m", "clippy_jax.main")
+
+# The program, with a heartbeat that is missed after seconds instead of minutes.
+SHORT_HEARTBEAT = """
+import functools, runpy
+import jax
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=8)
+runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+# The program, killed at the moment when the arrays of step 12 are written and about to get their name.
+KILLED_WHILE_SAVING = """
+import os, runpy, signal, sys
+def kill(event, arguments):
+    if event == "os.rename" and "/checkpoints/12." in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory) -> list[str]:
+    data = tmp_path_factory.mktemp("shapes") / "data"
+    saving = dict(checkpoint__every_steps=4, checkpoint__every_minutes=0.0, checkpoint__keep=9)
+    return small_run.flags(data, schedule__stop_step=16, **saving)
+
+
+def start(flags: Sequence[str], programs: Sequence[Sequence[str]]) -> list[subprocess.Popen]:
+    """The processes of one run, each with one device and with its own way to start the program."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {
+        "PYTHONPATH": str(small_run.ROOT),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
+    }
+    together = [f"--coordinator_address={address}", f"--process_count={len(programs)}"]
+    return [
+        subprocess.Popen(
+            [sys.executable, *program, *flags, *together, f"--process_id={number}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, program in enumerate(programs)
+    ]
+
+
+def finish(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Waits for the processes: exit status, stdout and stderr of each."""
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs)]
+
+
+def lines_of(workdir: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_trained_as_one_process(workdir: pathlib.Path, tmp_path: pathlib.Path, steps: int) -> None:
+    """Beside an uninterrupted run of this process, whole parameters on eight devices; each step once and in order."""
+    config = dataclasses.replace(read_config(workdir), parameter_sharding="replicated")
+    assert config.schedule.stop_step == steps
+    train_and_evaluate(config, tmp_path / "uninterrupted")
+    ours, reference = lines_of(workdir), lines_of(tmp_path / "uninterrupted")
+    assert [line["step"] for line in ours] == [line["step"] for line in reference] == list(range(1, steps + 1))
+    for name, rtol in (("loss", 1e-5), ("gradient_norm", 1e-4), ("logit_scale", 1e-6)):
+        np.testing.assert_allclose([line[name] for line in ours], [line[name] for line in reference], rtol=rtol)
+
+
+def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_were(flags, tmp_path):
+    workdir = tmp_path / "run"
+    flags = [*flags, f"--workdir={workdir}"]
+    checkpoints = workdir / "checkpoints"
+
+    # Between two checkpoints the second process dies. The first cannot go on alone, and ends.
+    first, second = start(flags, [("-c", SHORT_HEARTBEAT)] * 2)
+    assert any(line.startswith("step  6/16") for line in first.stdout)
+    second.kill()
+    (status, _, error), (killed, _, _) = finish([first, second])
+    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
+    assert "another task died" in error and "most recent call first" not in error
+    assert len(lines_of(workdir)) < 12
+    newest = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+
+    # Then the first dies while it writes a checkpoint, and leaves it half-written. The second one ends.
+    (killed, output, _), (status, _, error) = finish(start(flags, [("-c", KILLED_WHILE_SAVING), PROGRAM]))
+    assert f"continuing after step {newest}\n" in output
+    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
+    assert "another task died" in error and "most recent call first" not in error
+    assert list(checkpoints.glob("12.*")) and not (checkpoints / "12").exists()
+
+    (status, output, error), (other, _, _) = finish(start(flags, [PROGRAM] * 2))
+    assert (status, other) == (0, 0), error
+    assert "continuing after step 8\n" in output
+    assert sorted(int(path.name) for path in checkpoints.iterdir()) == [4, 8, 12, 16]
+    assert_trained_as_one_process(workdir, tmp_path, steps=16)
+
+
+def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, tmp_path):
+    """Four processes with fsdp, then this one with whole parameters on eight devices, then two with fsdp."""
+    workdir = tmp_path / "run"
+    flags = [*flags, f"--workdir={workdir}", "--config.parameter_sharding=fsdp"]
+    ended = finish(start([*flags, "--config.schedule.stop_step=3"], [PROGRAM] * 4))
+    assert [status for status, _, _ in ended] == [0] * 4, ended
+    assert ["step 3/3" in output for _, output, _ in ended] == [True, False, False, False]
+
+    config = dataclasses.replace(read_config(workdir), parameter_sharding="replicated")
+    train_and_evaluate(dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, stop_step=6)), workdir)
+
+    ended = finish(start([*flags, "--config.schedule.stop_step=9"], [PROGRAM] * 2))
+    assert [status for status, _, _ in ended] == [0, 0], ended
+    assert "continuing after step 6\n" in ended[0][1]
+    assert_trained_as_one_process(workdir, tmp_path, steps=9)
