@@ -1,6 +1,5 @@
 """The training program in several processes that are killed in the middle, and checkpoints that move between them."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -13,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from clippy_jax.train import train_and_evaluate
-from clippy_jax.training.workdir import read_config
 from tests import small_run
 
 PROGRAM = ("-m", "clippy_jax.main")
@@ -45,14 +42,23 @@ def flags(tmp_path_factory) -> list[str]:
     return small_run.flags(data, schedule__stop_step=16, **saving)
 
 
-def start(flags: Sequence[str], programs: Sequence[Sequence[str]]) -> list[subprocess.Popen]:
-    """The processes of one run, each with one device and with its own way to start the program."""
+@pytest.fixture(scope="module")
+def uninterrupted(flags, tmp_path_factory) -> list[dict]:
+    """What one process with four devices and whole parameters writes about its 16 steps."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    ((status, _, error),) = finish(start([*flags, f"--workdir={workdir}"], [PROGRAM], devices=4))
+    assert status == 0, error
+    return lines_of(workdir)
+
+
+def start(flags: Sequence[str], programs: Sequence[Sequence[str]], devices: int = 1) -> list[subprocess.Popen]:
+    """The processes of one run, each with so many devices and its own way to start the program."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     environment = os.environ | {
         "PYTHONPATH": str(small_run.ROOT),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
     }
     together = [f"--coordinator_address={address}", f"--process_count={len(programs)}"]
     return [
@@ -81,18 +87,15 @@ def lines_of(workdir: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_trained_as_one_process(workdir: pathlib.Path, tmp_path: pathlib.Path, steps: int) -> None:
-    """Beside an uninterrupted run of this process, whole parameters on eight devices; each step once and in order."""
-    config = dataclasses.replace(read_config(workdir), parameter_sharding="replicated")
-    assert config.schedule.stop_step == steps
-    train_and_evaluate(config, tmp_path / "uninterrupted")
-    ours, reference = lines_of(workdir), lines_of(tmp_path / "uninterrupted")
-    assert [line["step"] for line in ours] == [line["step"] for line in reference] == list(range(1, steps + 1))
+def assert_same_training(workdir: pathlib.Path, reference: list[dict]) -> None:
+    """Every step once, in order, with the numbers of the reference."""
+    lines = lines_of(workdir)
+    assert [line["step"] for line in lines] == [line["step"] for line in reference]
     for name, rtol in (("loss", 1e-5), ("gradient_norm", 1e-4), ("logit_scale", 1e-6)):
-        np.testing.assert_allclose([line[name] for line in ours], [line[name] for line in reference], rtol=rtol)
+        np.testing.assert_allclose([line[name] for line in lines], [line[name] for line in reference], rtol=rtol)
 
 
-def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_were(flags, tmp_path):
+def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_were(flags, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
     flags = [*flags, f"--workdir={workdir}"]
     checkpoints = workdir / "checkpoints"
@@ -118,21 +121,16 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     assert (status, other) == (0, 0), error
     assert "continuing after step 8\n" in output
     assert sorted(int(path.name) for path in checkpoints.iterdir()) == [4, 8, 12, 16]
-    assert_trained_as_one_process(workdir, tmp_path, steps=16)
+    assert_same_training(workdir, uninterrupted)
 
 
-def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, tmp_path):
-    """Four processes with fsdp, then this one with whole parameters on eight devices, then two with fsdp."""
-    workdir = tmp_path / "run"
-    flags = [*flags, f"--workdir={workdir}", "--config.parameter_sharding=fsdp"]
-    ended = finish(start([*flags, "--config.schedule.stop_step=3"], [PROGRAM] * 4))
-    assert [status for status, _, _ in ended] == [0] * 4, ended
-    assert ["step 3/3" in output for _, output, _ in ended] == [True, False, False, False]
-
-    config = dataclasses.replace(read_config(workdir), parameter_sharding="replicated")
-    train_and_evaluate(dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, stop_step=6)), workdir)
-
-    ended = finish(start([*flags, "--config.schedule.stop_step=9"], [PROGRAM] * 2))
-    assert [status for status, _, _ in ended] == [0, 0], ended
-    assert "continuing after step 6\n" in ended[0][1]
-    assert_trained_as_one_process(workdir, tmp_path, steps=9)
+def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, uninterrupted, tmp_path):
+    flags = [*flags, f"--workdir={tmp_path}"]
+    for stop, processes, devices, sharding in ((3, 4, 1, "fsdp"), (6, 1, 8, "replicated"), (9, 2, 1, "fsdp")):
+        changes = [f"--config.schedule.stop_step={stop}", f"--config.parameter_sharding={sharding}"]
+        ended = finish(start([*flags, *changes], [PROGRAM] * processes, devices))
+        assert [status for status, _, _ in ended] == [0] * processes, ended
+        reports = [f"step {stop}/{stop}" in output for _, output, _ in ended]
+        assert reports == [True] + [False] * (processes - 1)
+        assert stop == 3 or f"continuing after step {stop - 3}\n" in ended[0][1]
+    assert_same_training(tmp_path, uninterrupted[:9])

@@ -157,7 +157,51 @@ def test_tensorfloat32_is_float32_on_cpu():
     params = params_of(random_twin(configurations.model()))
     exact = features(configurations.model(), params)
     for ours, theirs in zip(features(configurations.model(precision="tensorfloat32"), params), exact):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def operations(jaxpr, in_block=False):
+    """(operation, whether it is inside the scan over a tower's blocks) of a program, however deep."""
+    for equation in jaxpr.eqns:
+        yield equation, in_block
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from operations(inner, in_block or equation.primitive.name == "scan")
+
+
+@pytest.mark.parametrize(
+    "word, dtype, precision",
+    [
+        ("float32", jnp.float32, jax.lax.Precision.HIGHEST),
+        ("tensorfloat32", jnp.float32, jax.lax.Precision.HIGH),
+        ("bfloat16", jnp.bfloat16, jax.lax.Precision.DEFAULT),
+    ],
+)
+def test_the_precision_is_that_of_the_towers_products_and_of_nothing_else(word, dtype, precision):
+    config = configurations.model(precision=word)
+    params = params_of(random_twin(config))
+
+    def loss(params):
+        return softmax_contrastive_loss(*CLIPpy(config).apply({"params": params}, IMAGES, TOKENS), "mean")
+
+    found = list(operations(jax.make_jaxpr(loss)(params).jaxpr))
+    # Softmax and losses take exponentials and logarithms, norms and embeddings roots; all of them sum.
+    for name, count in (("exp", 4), ("log", 2), ("rsqrt", 8), ("reduce_sum", 15)):
+        of_kind = [equation for equation, _ in found if equation.primitive.name == name]
+        assert len(of_kind) >= count, name
+        floating = {equation.invars[0].aval.dtype for equation in of_kind} - {jnp.dtype(jnp.int32)}
+        assert floating == {jnp.dtype(jnp.float32)}, name
+
+    def kind(product):
+        return product.invars[0].aval.dtype, product.params["precision"]
+
+    products = [(equation, in_block) for equation, in_block in found if equation.primitive.name == "dot_general"]
+    of_blocks = [kind(product) for product, in_block in products if in_block]
+    assert of_blocks == [(dtype, 2 * (precision,))] * (6 + 8)  # image and text
+    *_, text_head, logits = [product for product, in_block in products if not in_block]
+    assert kind(text_head) == (jnp.float32, 2 * (precision,))
+    assert kind(logits) == (jnp.float32, 2 * (jax.lax.Precision.HIGHEST,))
 
 
 def test_rematerialisation_changes_nothing():
