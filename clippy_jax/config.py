@@ -77,7 +77,8 @@ class InputConfig:
     crop_scale: tuple[float, float]  # share of the image's area that a random crop covers
     crop_ratio: tuple[float, float]  # width / height of a random crop
     flip: bool  # mirror half of the images
-    text_lengths: tuple[int, ...]  # tokens; a batch is padded to the first that holds its longest caption
+    text_length: int  # tokens that a caption is cut to, and of a row that captions share
+    texts_per_pack: int  # captions that share rows; 1 gives each a row of its own
     clean_captions: bool  # ftfy, html-unescape twice, collapse white space
     index_folder: str  # where shard indexes are cached; "" for beside the shards
     seed: int  # of the sample order and the augmentation
@@ -221,10 +222,14 @@ def _check_training(config: Config) -> None:
         )
     if not config.input.tokenizer:
         raise InputError("config.input.tokenizer is empty; name a folder with spiece.model or tokenizer.json")
-    lengths = config.input.text_lengths
-    if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 1:
-        raise InputError(f"config.input.text_lengths must be increasing positive lengths, not {lengths}")
-    for key in ("microbatches", "log_every_steps", "schedule.stop_step", "evals.batch_size"):
+    for key in (
+        "input.text_length",
+        "input.texts_per_pack",
+        "microbatches",
+        "log_every_steps",
+        "schedule.stop_step",
+        "evals.batch_size",
+    ):
         value = config
         for name in key.split("."):
             value = getattr(value, name)

@@ -38,7 +38,9 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
         is no longer finite (then the newest checkpoint is from before).
     """
     mesh = make_mesh()
-    check_batch_size(config.input.batch_size, mesh, "config.input.batch_size", config.microbatches)
+    check_batch_size(
+        config.input.batch_size, mesh, "config.input.batch_size", config.microbatches, config.input.texts_per_pack
+    )
     training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
     _check_vocabulary(training_input, config)
     evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
@@ -97,15 +99,15 @@ def _loop(
         contextlib.closing(MetricWriter(workdir, config, first - 1)) as writer,
         contextlib.closing(Profiler(workdir, config.profile_steps)) as profiler,
     ):
-        batches = device_batches(local_batches, mesh, config.input.text_lengths)
+        batches = device_batches(local_batches, mesh, config.input.texts_per_pack, config.microbatches)
         metrics = None
         for step in range(first, stop + 1):
             with writer.waiting_for_data():
-                images, tokens = next(batches)
+                images, texts = next(batches)
             with writer.outside_training():
-                train_step = programs.program(state, images, tokens)
+                train_step = programs.program(state, images, texts)
             profiler.before(step)
-            previous, (state, metrics) = metrics, train_step(state, images, tokens)
+            previous, (state, metrics) = metrics, train_step(state, images, texts)
             # Of the step before: asking for this one's numbers would keep the device waiting for the host.
             _check_finite(step - 1, previous, workdir)
             profiler.after(step, metrics)

@@ -70,7 +70,8 @@ def get_config() -> ConfigDict:
     config.input.crop_scale = (0.9, 1.0)  # public code, RandomResizedCrop
     config.input.crop_ratio = (3 / 4, 4 / 3)  # torchvision's default
     config.input.flip = False  # public code: no flip, no colour jitter
-    config.input.text_lengths = (16, 32, 48, 77)  # public code pads all to 77; the padding changes no result
+    config.input.text_length = 77  # public code
+    config.input.texts_per_pack = 64  # public code pads all to 77; texts that share rows have the same embeddings
     config.input.clean_captions = True  # public code: ftfy, html-unescape twice, white space collapsed
     config.input.index_folder = ""  # beside the shards
     config.input.seed = 0

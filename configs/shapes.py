@@ -39,7 +39,8 @@ def get_config() -> ConfigDict:
     config.input.batch_size = 64
     config.input.image_size = 96
     config.input.flip = True
-    config.input.text_lengths = (16, 32)
+    config.input.text_length = 32
+    config.input.texts_per_pack = 8
 
     config.optimizer.beta2 = 0.98  # a shorter memory for a shorter run
     config.optimizer.weight_decay = 0.05

@@ -10,7 +10,7 @@ import collections
 import concurrent.futures
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,15 +32,10 @@ _FLIP = crops.UNIFORMS
 
 
 class Batch(NamedTuple):
-    """This process's part of a global batch, B = batch_size / process_count, L = the longest of `text_lengths`."""
+    """This process's part of a global batch, B = batch_size / process_count, L = text_length."""
 
     images: UInt8[np.ndarray, "B H W 3"]
     tokens: Int32[np.ndarray, "B L"]
-
-
-def bucket_length(longest: int, text_lengths: Sequence[int]) -> int:
-    """The smallest of the fixed text lengths that holds a text of `longest` tokens (the largest, if none does)."""
-    return min((length for length in text_lengths if length >= longest), default=max(text_lengths))
 
 
 class _PendingBatch(NamedTuple):
@@ -124,7 +119,7 @@ class TrainingInput:
         size = self._config.image_size
         batch = Batch(
             np.empty((self._local_batch, size, size, 3), np.uint8),
-            np.empty((self._local_batch, max(self._config.text_lengths)), np.int32),
+            np.empty((self._local_batch, self._config.text_length), np.int32),
         )
         chunks = (slice(i, min(i + _CHUNK, self._local_batch)) for i in range(0, self._local_batch, _CHUNK))
         return _PendingBatch(batch, [pool.submit(self._fill, batch, step, chunk) for chunk in chunks])
@@ -182,10 +177,10 @@ def _check(config: InputConfig, process_count: int) -> None:
             f"config.input.batch_size={config.batch_size} cannot be divided among {process_count} processes; "
             f"make it a positive multiple of {process_count}"
         )
-    if min((config.image_size, config.seed + 1, *config.text_lengths)) < 1 or not config.text_lengths:
+    if min(config.image_size, config.text_length, config.seed + 1) < 1:
         raise InputError(
-            f"config.input.image_size={config.image_size}, text_lengths={config.text_lengths} and seed={config.seed} "
-            f"must be positive (the seed may be 0), with at least one length"
+            f"config.input.image_size={config.image_size}, text_length={config.text_length} and seed={config.seed} "
+            f"must be positive (the seed may be 0)"
         )
     for name, (low, high), limit in (
         ("crop_scale", config.crop_scale, 1),

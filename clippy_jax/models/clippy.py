@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.config import ModelConfig
+from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import ImageTokens, VisionTransformer
@@ -61,6 +62,14 @@ class CLIPpy(nn.Module):
     def encode_text(self, tokens: Int[Array, "T L"], *, train: bool = False) -> Float[Array, "T D"]:
         """Sentence embeddings of zero-padded token ids."""
         return l2_normalise(self.text(tokens, train=train).astype(jnp.float32))
+
+    def encode_packed_texts(self, texts: PackedTexts, *, train: bool = False) -> Float[Array, "T D"]:
+        """The same of texts that share rows: one pack's after the other's."""
+        packs, rows, length = texts.tokens.shape
+        tokens, slots = texts.tokens.reshape(packs * rows, length), texts.slots.reshape(packs * rows, length)
+        embeddings = self.text(tokens, slots, train=train).reshape(packs, rows * TEXTS_PER_ROW, -1)
+        embeddings = jnp.take_along_axis(embeddings, texts.places[..., None], axis=1)
+        return l2_normalise(embeddings.reshape(-1, embeddings.shape[-1]).astype(jnp.float32))
 
     def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads tokens tokens"]:
         """The attention maps of the image tower's last block; token 0 is the CLS token."""

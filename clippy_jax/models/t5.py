@@ -10,10 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.models.dense import Dense
+from clippy_jax.models.packed_texts import TEXTS_PER_ROW
 from clippy_jax.models.precision import Precision
 
 # Sentence-T5 at the published sizes, and a tiny one for tests.
@@ -34,10 +35,17 @@ class SentenceT5(nn.Module):
     rematerialise: bool = False
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "T L"], *, train: bool = False) -> Float[Array, "T D"]:
-        """Encodes padded texts; the padding changes nothing. `train` turns dropout on (random stream "dropout")."""
+    def __call__(
+        self, tokens: Int[Array, "T L"], slots: Int[Array, "T L"] | None = None, *, train: bool = False
+    ) -> Float[Array, "T D"] | Float[Array, "T slots D"]:
+        """Encodes padded texts; the padding changes nothing. `train` turns dropout on (random stream "dropout").
+
+        Each row is a text; or with `slots` several are, as in `PackedTexts`, and the result is [T, TEXTS_PER_ROW, D],
+        in which slots without a text mean nothing.
+        """
         config, precision = self.config, self.precision
-        is_word = tokens != PAD
+        packed = slots is not None
+        slots = slots if packed else (tokens != PAD).astype(jnp.int32)
         dropout = nn.Dropout(config.dropout, deterministic=not train)
 
         embed = nn.Embed(
@@ -47,7 +55,7 @@ class SentenceT5(nn.Module):
             dtype=precision.dtype,
             name="token_embedding",
         )
-        bias = RelativePositionBias(config, name="relative_position_bias")(tokens.shape[1], is_word)
+        bias = RelativePositionBias(config, name="relative_position_bias")(slots)
         block = nn.remat(Block, prevent_cse=False) if self.rematerialise else Block
         blocks = nn.scan(
             block,
@@ -59,10 +67,18 @@ class SentenceT5(nn.Module):
         words, _ = blocks(config, precision, train, name="blocks")(dropout(embed(tokens)), bias)
         words = dropout(nn.RMSNorm(epsilon=1e-6, dtype=precision.dtype, name="norm")(words))
 
-        words = jnp.where(is_word[..., None], words.astype(jnp.float32), 0)
-        mean = words.sum(axis=1) / jnp.maximum(is_word.sum(axis=1), 1)[:, None]
+        belongs = slots[:, None, :] == jnp.arange(1, 1 + (TEXTS_PER_ROW if packed else 1))[:, None]
+        mean = (
+            jnp.einsum(
+                "TSL,TLD->TSD",
+                belongs.astype(jnp.float32),
+                words.astype(jnp.float32),
+                precision=jax.lax.Precision.HIGHEST,
+            )
+            / jnp.maximum(belongs.sum(axis=2), 1)[..., None]
+        )
         dense = nn.Dense(config.embedding_width, use_bias=False, precision=precision.matmul, name="dense")
-        return dense(mean)
+        return dense(mean) if packed else dense(mean)[:, 0]
 
 
 class Block(nn.Module):
@@ -122,14 +138,15 @@ class RelativePositionBias(nn.Module):
     config: TextTowerConfig
 
     @nn.compact
-    def __call__(self, length: int, is_word: Bool[Array, "T L"]) -> Float[Array, "T heads L L"]:
-        """The bias for texts of `length` tokens, with padding ruled out as a key."""
-        config = self.config
+    def __call__(self, slots: Int[Array, "T L"]) -> Float[Array, "T heads L L"]:
+        """The bias for tokens of these slots; padding (0) and the texts of other slots are ruled out as keys."""
+        config, length = self.config, slots.shape[1]
         table = self.param(
             "embedding", nn.initializers.normal(config.width**-0.5), (config.relative_buckets, config.heads)
         )
         bias = table[_relative_buckets(length, config.relative_buckets, config.relative_max_distance)]
-        return jnp.where(is_word[:, None, None, :], bias.transpose(2, 0, 1), jnp.finfo(jnp.float32).min)
+        visible = (slots[:, :, None] == slots[:, None, :]) & (slots[:, None, :] > 0)
+        return jnp.where(visible[:, None], bias.transpose(2, 0, 1), jnp.finfo(jnp.float32).min)
 
 
 def _relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "L L"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.metric_writer import log_line
 
 
@@ -20,18 +21,19 @@ def keep_programs(workdir: str) -> None:
 
 
 class StepPrograms:
-    """A training step as one program for each length of the texts, each compiled when it is first needed."""
+    """A training step as one program for each number of rows of the packed texts, compiled when it is first needed."""
 
     def __init__(self, step: Any):
-        """`step` is what `jax.jit` made of (state, images, tokens) → (state, metrics)."""
+        """`step` is what `jax.jit` made of (state, images, texts) → (state, metrics)."""
         self._step = step
         self._programs: dict[int, Any] = {}
 
-    def program(self, state: Any, images: jax.Array, tokens: jax.Array) -> Any:
+    def program(self, state: Any, images: jax.Array, texts: PackedTexts) -> Any:
         """The program for arguments like these; compiles it, and logs the time, if it is not there yet."""
-        length = tokens.shape[1]
-        if length not in self._programs:
+        packs, rows, length = texts.tokens.shape
+        if rows not in self._programs:
             start = time.monotonic()
-            self._programs[length] = self._step.lower(state, images, tokens).compile()
-            log_line(f"compiled the step for texts of {length} tokens in {time.monotonic() - start:.1f} s")
-        return self._programs[length]
+            self._programs[rows] = self._step.lower(state, images, texts).compile()
+            seconds = time.monotonic() - start
+            log_line(f"compiled the step for texts in {packs} x {rows} rows of {length} tokens in {seconds:.1f} s")
+        return self._programs[rows]

@@ -11,25 +11,28 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Key, UInt8
+
+from clippy_jax.models.packed_texts import PackedTexts
 
 Embeddings = TypeVar("Embeddings", bound=tuple[Float[Array, "B D"], ...])
 
 
 def encode_in_microbatches(
-    encode: Callable[[UInt8[Array, "b H W 3"], Int[Array, "b L"], Key[Array, ""]], Embeddings],
+    encode: Callable[[UInt8[Array, "b H W 3"], PackedTexts, Key[Array, ""]], Embeddings],
     count: int,
     images: UInt8[Array, "B H W 3"],
-    tokens: Int[Array, "B L"],
+    texts: PackedTexts,
     key: Key[Array, ""],
 ) -> Embeddings:
     """`encode` of all pairs, in `count` parts, of which the i-th holds the pairs i, i + `count`, i + 2 `count`, ...
 
-    So each device splits up its own pairs, and none of them moves. The i-th part's random key is `key` with i folded
-    in; a single part takes `key` itself.
+    The packs of texts are split up likewise (`find_packing` made each of texts of one part). So each device splits up
+    its own pairs, and none of them moves. The i-th part's random key is `key` with i folded in; a single part takes
+    `key` itself.
     """
     if count == 1:
-        return encode(images, tokens, key)
+        return encode(images, texts, key)
 
     def split(x):
         return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
@@ -38,9 +41,10 @@ def encode_in_microbatches(
         return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
     def encode_part(part):
-        number, images, tokens = part
-        return encode(images, tokens, jax.random.fold_in(key, number))
+        number, images, texts = part
+        return encode(images, texts, jax.random.fold_in(key, number))
 
     # Inside a loop, nothing can be merged with the first computation: no need to guard against it.
     encode_part = jax.checkpoint(encode_part, prevent_cse=False)
-    return jax.tree.map(join, jax.lax.map(encode_part, (jnp.arange(count), split(images), split(tokens))))
+    parts = jnp.arange(count), *jax.tree.map(split, (images, texts))
+    return jax.tree.map(join, jax.lax.map(encode_part, parts))

@@ -55,14 +55,15 @@ def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Ar
     return jax.make_array_from_process_local_data(batch_sharding(mesh), local)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1) -> None:
-    """Raises `InputError` if the devices, or the microbatches of each, do not divide the batch.
+def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:
+    """Raises `InputError` if the devices, with microbatches of whole packs of texts each, do not divide the batch.
 
     `key` names the configuration field or flag of the batch size.
     """
-    parts = mesh.size * microbatches
+    parts = mesh.size * microbatches * texts_per_pack
     if batch_size < 1 or batch_size % parts:
         each = f" with {microbatches} microbatches each" if microbatches > 1 else ""
+        each += f", in packs of {texts_per_pack} texts," if texts_per_pack > 1 else ""
         raise InputError(
             f"{key} is {batch_size}, which {mesh.size} devices{each} do not divide; use a multiple of {parts}"
         )

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from clippy_jax.config import Config
 from clippy_jax.models.clippy import MAX_LOGIT_SCALE, CLIPpy
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.losses import contrastive_loss
 from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
@@ -25,8 +26,8 @@ Metrics = dict[str, Float[Array, ""]]
 
 def make_train_step(
     config: Config, mesh: Mesh
-) -> Callable[[TrainState, UInt8[Array, "B H W 3"], Int[Array, "B L"]], tuple[TrainState, Metrics]]:
-    """The step function of a run: (state, images, tokens) → (state, metrics).
+) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[TrainState, Metrics]]:
+    """The step function of a run: (state, images, texts) → (state, metrics).
 
     The losses that send embeddings around need to know the devices: `mesh`.
     """
@@ -34,18 +35,20 @@ def make_train_step(
     optimizer = make_optimizer(config.optimizer, config.schedule)
     rate = learning_rate(config.schedule)
 
-    def train_step(state, images, tokens):
+    def train_step(state, images, texts):
         trained, frozen = split_frozen(state.params, config.optimizer.freeze)
         dropout_key = jax.random.fold_in(state.key, state.step)
 
         def loss_of(trained):
             params = {**trained, **frozen}
 
-            def encode(images, tokens, key):
-                image, text, _ = model.apply({"params": params}, images, tokens, train=True, rngs={"dropout": key})
-                return image, text
+            def encode(images, texts, key):
+                def apply(method, inputs):
+                    return model.apply({"params": params}, inputs, train=True, rngs={"dropout": key}, method=method)
 
-            image, text = encode_in_microbatches(encode, config.microbatches, images, tokens, dropout_key)
+                return apply("encode_image", images)[1], apply("encode_packed_texts", texts)
+
+            image, text = encode_in_microbatches(encode, config.microbatches, images, texts, dropout_key)
             return contrastive_loss(image, text, params, config.loss, mesh)
 
         loss, gradient = jax.value_and_grad(loss_of)(trained)
