@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.models.dense import Dense
+from clippy_jax.models.dropout import Dropout
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW
 from clippy_jax.models.precision import Precision
 
@@ -46,7 +47,7 @@ class SentenceT5(nn.Module):
         config, precision = self.config, self.precision
         packed = slots is not None
         slots = slots if packed else (tokens != PAD).astype(jnp.int32)
-        dropout = nn.Dropout(config.dropout, deterministic=not train)
+        dropout = Dropout(config.dropout, deterministic=not train)
 
         embed = nn.Embed(
             config.vocabulary_size,
@@ -91,7 +92,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, words: Float[Array, "T L D"], bias: Float[Array, "T heads L L"]):
         config = self.config
-        dropout = nn.Dropout(config.dropout, deterministic=not self.train)
+        dropout = Dropout(config.dropout, deterministic=not self.train)
 
         def norm(name):
             return nn.RMSNorm(epsilon=1e-6, dtype=self.precision.dtype, name=name)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.dense import Dense
+from clippy_jax.models.dropout import uniform
 from clippy_jax.models.fused_attention import fused_attention, fused_attention_works
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -165,5 +166,6 @@ def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Arr
 def _drop_patches(tokens: Float[Array, "B N D"], rate: float, key: Array) -> Float[Array, "B kept D"]:
     """Keeps a random `max(1, int(N * (1 - rate)))` of each image's patch tokens, in their order."""
     count = max(1, int(tokens.shape[1] * (1 - rate)))
-    chosen = jax.lax.top_k(jax.random.uniform(key, tokens.shape[:2]), count)[1]
+    # Sorted whole: `top_k` of a batch in groups would need the numbers of all devices on each.
+    chosen = jnp.argsort(uniform(key, tokens[:, :, 0]), axis=1, descending=True)[:, :count]
     return jnp.take_along_axis(tokens, jnp.sort(chosen)[..., None], axis=1)

@@ -4,14 +4,17 @@ The batch is split over it. Parameters and optimizer state are `replicated`, or 
 the collectives that either choice needs.
 """
 
+import contextlib
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Shaped
 
 from clippy_jax.errors import InputError
+from clippy_jax.models import t5, vit
 
 
 def make_mesh() -> Mesh:
@@ -48,6 +51,23 @@ def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fs
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, "data"))
 
     return jax.tree_util.tree_map_with_path(split, state)
+
+
+def activations_stay(mesh: Mesh, parameters: Literal["replicated", "fsdp"]) -> contextlib.AbstractContextManager[None]:
+    """In this context, what the towers' blocks compute of a pair stays on the device of the pair.
+
+    So under `fsdp` each layer's parameters are gathered when they are needed. Left to choose, the compiler splits the
+    activations as it finds the parameters split, and sends them around: that is many times as much. Around parameters
+    that are not split, the activations stay anyway.
+    """
+
+    def stay(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        if context.method_name == "__call__" and isinstance(context.module, (vit.Block, t5.Block)):
+            return jax.lax.with_sharding_constraint(result, batch_sharding(mesh))
+        return result
+
+    return nn.intercept_methods(stay) if parameters == "fsdp" else contextlib.nullcontext()
 
 
 def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Array, "..."]:

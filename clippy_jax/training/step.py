@@ -19,6 +19,7 @@ from clippy_jax.training.losses import contrastive_loss
 from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.training.schedule import learning_rate
+from clippy_jax.training.sharding import activations_stay
 from clippy_jax.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -42,13 +43,17 @@ def make_train_step(
         def loss_of(trained):
             params = {**trained, **frozen}
 
-            def encode(images, texts, key):
+            def encode(params, images, texts, key):
                 def apply(method, inputs):
                     return model.apply({"params": params}, inputs, train=True, rngs={"dropout": key}, method=method)
 
-                return apply("encode_image", images)[1], apply("encode_packed_texts", texts)
+                with activations_stay(mesh, config.parameter_sharding):
+                    return apply("encode_image", images)[1], apply("encode_packed_texts", texts)
 
-            image, text = encode_in_microbatches(encode, config.microbatches, images, texts, dropout_key)
+            replicas = mesh if config.parameter_sharding == "replicated" else None
+            image, text = encode_in_microbatches(
+                encode, config.microbatches, params, images, texts, dropout_key, replicas
+            )
             return contrastive_loss(image, text, params, config.loss, mesh)
 
         loss, gradient = jax.value_and_grad(loss_of)(trained)

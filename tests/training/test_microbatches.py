@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.training.losses import contrastive_loss
@@ -20,6 +21,7 @@ from tests.models.torch_twin import relative_errors
 from tests.training.tiny_run import batch, tiny_config
 
 BATCH = batch(16)
+ONE_DEVICE = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 DROPOUT = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
 
 
@@ -34,11 +36,15 @@ def new_state(config):
     return jax.jit(lambda key: init_state(config.model, config.loss, 32, optimizer, (), key))(jax.random.key(0))
 
 
-def gradient_of_step(config, sharded=False):
-    """Of the training step itself: after the first update, Adam's first moment is (1 - beta1) times the gradient."""
-    state, pairs, shardings, mesh = new_state(config), BATCH, {}, make_mesh()
-    if sharded:
-        where = state_sharding(state, mesh, "fsdp")
+def gradient_of_step(config, parameters=None):
+    """Of the training step itself, on eight devices if `parameters` says how they lie there, otherwise on one.
+
+    After the first update, Adam's first moment is (1 - beta1) times the gradient.
+    """
+    state, pairs, shardings, mesh = new_state(config), BATCH, {}, ONE_DEVICE
+    if parameters is not None:
+        mesh, config = make_mesh(), dataclasses.replace(config, parameter_sharding=parameters)
+        where = state_sharding(state, mesh, parameters)
         state, pairs = jax.device_put(state, where), [shard_batch(part, mesh) for part in BATCH]
         shardings = {"out_shardings": (where, replicated(mesh))}
     after, metrics = jax.jit(make_train_step(config, mesh), **shardings)(state, *pairs)
@@ -70,28 +76,29 @@ def test_dropout_is_the_same_in_both_passes():
             return CLIPpy(DROPOUT).apply({"params": params}, BATCH[0][i::4], BATCH[1][i::4], train=True, rngs=rngs)[:2]
 
         image, text = (jnp.concatenate(parts) for parts in zip(*map(encode, range(4))))
-        return contrastive_loss(image, text, params, config.loss, make_mesh())
+        return contrastive_loss(image, text, params, config.loss, ONE_DEVICE)
 
     assert_same(gradient_of_step(config), jax.jit(jax.value_and_grad(loss))(state.params))
 
 
-def test_eight_devices_draw_the_same_dropout_as_one():
-    config = config_of("ring", 2, DROPOUT)
-    assert_same(gradient_of_step(config, sharded=True), gradient_of_step(config_of("softmax", 2, DROPOUT)))
+@pytest.mark.parametrize("parameters", ["replicated", "fsdp"])
+def test_eight_devices_draw_the_same_dropout_as_one(parameters):
+    eight = gradient_of_step(config_of("ring", 2, DROPOUT), parameters)
+    assert_same(eight, gradient_of_step(config_of("softmax", 2, DROPOUT)))
 
 
 def test_no_pair_leaves_its_device():
     mesh = make_mesh()
 
-    def encode(images, tokens, key):
+    def encode(params, images, tokens, key):
         return images.astype(jnp.float32).sum(axis=(1, 2)), tokens.astype(jnp.float32)
 
     def both(images, tokens):
-        return encode_in_microbatches(encode, 2, images, tokens, jax.random.key(0))
+        return encode_in_microbatches(encode, 2, {}, images, tokens, jax.random.key(0), mesh)
 
     pairs = [shard_batch(part, mesh) for part in BATCH]
     step = jax.jit(both)
     assert not re.search("all-gather|all-to-all|collective-permute|all-reduce", step.lower(*pairs).compile().as_text())
-    for ours, whole in zip(step(*pairs), encode(*map(jnp.asarray, BATCH), None)):
+    for ours, whole in zip(step(*pairs), encode({}, *map(jnp.asarray, BATCH), None)):
         np.testing.assert_allclose(ours, whole, rtol=1e-6)
         assert ours.sharding.is_equivalent_to(pairs[0].sharding, ours.ndim)

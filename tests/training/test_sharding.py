@@ -1,5 +1,7 @@
 """Eight devices beside one: the same loss and the same gradients, however the parameters lie."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -32,9 +34,10 @@ def state_on(key=0):
     return jax.jit(lambda key: init_state(MODEL, CONFIG.loss, 32, optimizer, (), key))(jax.random.key(key))
 
 
-def loss_and_gradient(state, images, tokens, **shardings):
+def loss_and_gradient(state, images, tokens, parameters="replicated", **shardings):
     """Of the training step itself: after the first update, Adam's first moment is (1 - beta1) times the gradient."""
-    after, metrics = jax.jit(make_train_step(CONFIG, make_mesh()), **shardings)(state, images, tokens)
+    config = dataclasses.replace(CONFIG, parameter_sharding=parameters)
+    after, metrics = jax.jit(make_train_step(config, make_mesh()), **shardings)(state, images, tokens)
     first_moment = jax.device_get(after.optimizer_state[0].mu)
     return float(metrics["loss"]), jax.tree.map(lambda m: m / (1 - CONFIG.optimizer.beta1), first_moment), after
 
@@ -53,6 +56,7 @@ def test_eight_devices_equal_one(on_one_device, parameters):
     loss, gradient, after = loss_and_gradient(
         jax.device_put(state, where),
         *(shard_batch(part, mesh) for part in BATCH),
+        parameters,
         out_shardings=(where, replicated(mesh)),
     )
     np.testing.assert_allclose(loss, on_one_device[0], rtol=1e-5)
