@@ -5,6 +5,7 @@
     inference   images to embeddings, beside the same
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
+    scaling  bytes that the step of configs/b16.py sends on 8 to 1,024 devices, and what they cost on V100, H100 and TPU
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
 
 Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]}.
@@ -28,6 +29,7 @@ MODULES = {
     "inference": "image_inference",
     "loss": "contrastive_loss",
     "memory": "step_memory",
+    "scaling": "scaling",
     "input": "training_input",
 }
 
@@ -43,8 +45,12 @@ def main() -> None:
     inference = commands.add_parser("inference", help="image inference")
     loss = commands.add_parser("loss", help="the contrastive losses")
     memory = commands.add_parser("memory", help="the training step's memory")
+    scaling = commands.add_parser("scaling", help="the training step's communication, and its cost on paper")
+    scaling.add_argument("--teraflops", type=float, help="a device's peak, for a machine of your own")
+    scaling.add_argument("--link_gigabytes_per_second", type=float, help="its slowest link's one direction")
     batches = commands.add_parser("input", help="the input pipeline")
-    for command, size in ((step, "b16"), (inference, "b16"), (loss, "full"), (memory, "b16"), (batches, "full")):
+    sizes = {step: "b16", inference: "b16", loss: "full", memory: "b16", scaling: "b16", batches: "full"}
+    for command, size in sizes.items():
         command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
     for command, count in ((step, 3), (inference, 5), (loss, 10), (batches, 16)):
@@ -60,6 +66,9 @@ def main() -> None:
     command, output = arguments.pop("command"), arguments.pop("output")
     if np.min([arguments.get("batch_size", 1)]) < 1 or arguments.get("steps", 1) < 1:
         parser.error("--batch_size and --steps must be at least 1")
+    own = [arguments[name] for name in ("teraflops", "link_gigabytes_per_second") if arguments.get(name) is not None]
+    if len(own) == 1 or min(own, default=1) <= 0:
+        parser.error("--teraflops and --link_gigabytes_per_second go together and must be positive")
     if command == "inference":
         arguments["batch_sizes"] = arguments.pop("batch_size")
 

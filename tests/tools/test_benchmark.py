@@ -9,7 +9,9 @@ import sys
 import pytest
 
 BENCHMARK = pathlib.Path(__file__).parents[2] / "tools" / "benchmark.py"
-ALONE = ("MB", "GB a device", "TFLOP", "GFLOP", "TFLOP/s")  # units of what has no peer
+SPEED = "of one device's speed"
+PAPER = {"GB a device", "TFLOP a device", "s on paper", SPEED}
+ALONE = {"MB", "TFLOP", "GFLOP", "TFLOP/s"} | PAPER  # units of what has no peer
 SHARE = "FLOPs/s over the matmul rate"
 
 
@@ -37,6 +39,7 @@ def run(*arguments):
         ),
         (("loss", "--steps=2"), 10, {"s", "MB"}),
         (("memory",), 9, {"GB a device"}),
+        (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 2, {"images per CPU-second"}),
     ],
 )
@@ -57,7 +60,16 @@ def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     assert list(output.parent.iterdir()) == [output]
 
 
-@pytest.mark.parametrize("arguments", [("step", "--batch_size=0", "--output=x.json"), ("step",), ("speed",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("step", "--batch_size=0", "--output=x.json"),
+        ("scaling", "--teraflops=100", "--output=x.json"),
+        ("scaling", "--teraflops=100", "--link_gigabytes_per_second=0", "--output=x.json"),
+        ("step",),
+        ("speed",),
+    ],
+)
 def test_wrong_arguments_end_in_a_usage_line(arguments):
     result = run(*arguments)
     assert result.returncode == 2 and "error: " in result.stderr and "Traceback" not in result.stderr

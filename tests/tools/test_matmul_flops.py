@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from tools.benchmarks.matmul_flops import matmul_flops
 
@@ -29,6 +30,14 @@ def test_loops_count_as_often_as_they_run():
     assert matmul_flops(loop, A) == 7 * 2 * 4 * 8 * 8
     with pytest.raises(ValueError, match="unknown length"):
         matmul_flops(lambda x: jax.lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x @ square, x), A)
+
+
+def test_what_each_device_computes_counts_for_all():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    rows, all_rows = PartitionSpec("data"), PartitionSpec()
+    assert (
+        matmul_flops(jax.shard_map(jnp.matmul, mesh=mesh, in_specs=(rows, all_rows), out_specs=rows), A, B) == PRODUCT
+    )
 
 
 def test_of_two_branches_the_longer_one_counts():

@@ -11,7 +11,9 @@ import jax
 
 
 def matmul_flops(function: Callable, *arguments: Any) -> int:
-    """Twice the multiplications in the matrix products of one call; arguments may be `jax.ShapeDtypeStruct`s.
+    """Twice the multiplications in the matrix products of one call, on all devices together.
+
+    Arguments may be `jax.ShapeDtypeStruct`s.
 
     Raises:
       ValueError: the function has a loop of unknown length.
@@ -34,6 +36,8 @@ def _of_equation(equation) -> int:
         raise ValueError("matrix products in a loop of unknown length cannot be counted")
     if name == "cond":
         return max(inner)
+    if name == "shard_map":
+        return sum(inner) * params["mesh"].size
     return sum(inner) * (params["length"] if name == "scan" else 1)
 
 
