@@ -21,7 +21,8 @@ def flags(data: pathlib.Path, **fields) -> list[str]:
     values = {f"model.image.{name}": value for name, value in image.items()}
     values |= {f"model.text.{name}": value for name, value in text.items()}
     values |= {"input.train": f"{data}/train/{{00000..00003}}.tar", "input.tokenizer": f"{data}/tokenizer"}
-    values |= {"input.batch_size": 16, "input.image_size": 32, "evals.image_size": 32, "evals.batch_size": 16}
+    values |= {"input.batch_size": 16, "input.texts_per_pack": 2, "input.image_size": 32}
+    values |= {"evals.batch_size": 16, "evals.image_size": 32}
     values |= {"evals.tasks.imagenet.path": "", "evals.tasks.voc.path": "", "log_every_steps": 1}
     values |= {"schedule.warmup_steps": 5, "schedule.decay_steps": 40}
     values |= {name.replace("__", "."): value for name, value in fields.items()}

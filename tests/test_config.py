@@ -26,7 +26,7 @@ def test_every_configuration_file_fits_the_schema(path):
 
 def test_b16_is_the_public_recipe():
     config = parse(values_of("b16"))
-    assert (config.input.batch_size, config.input.image_size, config.input.text_lengths[-1]) == (8192, 224, 77)
+    assert (config.input.batch_size, config.input.image_size, config.input.text_length) == (8192, 224, 77)
     assert (config.input.crop_scale, config.input.crop_ratio, config.input.flip) == ((0.9, 1.0), (3 / 4, 4 / 3), False)
     assert dataclasses.astuple(config.schedule) == (5e-4, 10_000, 43_008, 5_000)
     assert dataclasses.astuple(config.optimizer) == (0.9, 0.999, 1e-8, 0.2, 0.0, ())
@@ -64,9 +64,9 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         ("seed", True, "config.seed must be int, not True"),
         ("input.crop_scale", (0.9,), "config.input.crop_scale must have 2 items"),
         ("input.crop_scale", (0.9, "x"), r"config.input.crop_scale\[1\] must be float, not 'x'"),
-        ("input.text_lengths", 77, "config.input.text_lengths must be a tuple, not 77"),
-        ("input.text_lengths", (32, 16), "config.input.text_lengths must be increasing positive lengths"),
-        ("input.text_lengths", (), "config.input.text_lengths must be increasing positive lengths"),
+        ("input.crop_ratio", 1.0, "config.input.crop_ratio must be a tuple, not 1.0"),
+        ("input.text_length", 0, "config.input.text_length must be at least 1, not 0"),
+        ("input.texts_per_pack", 0, "config.input.texts_per_pack must be at least 1, not 0"),
         ("input.image_size", 230, "config.input.image_size is 230, which patches of 16 pixels do not divide; use 224"),
         ("evals.image_size", 8, "config.evals.image_size is 8, which patches of 16 pixels do not divide; use 16"),
         ("model.image.image_size", 100, "model.image.image_size is 100, which patches of 16 pixels do not divide"),

@@ -37,7 +37,8 @@ def config(data) -> Config:
     values = runpy.run_path(str(ROOT / "configs" / "shapes.py"))["get_config"]()
     values.model.image.update(image_size=32, patch_size=8, width=32, depth=2, heads=2, mlp_width=64, patch_dropout=0.5)
     values.model.text.update(width=32, depth=1, heads=2, head_width=16, mlp_width=64, embedding_width=32, dropout=0.1)
-    values.input.update(train=f"{data}/train/{{00000..00003}}.tar", tokenizer=f"{data}/tokenizer", batch_size=16)
+    values.input.update(train=f"{data}/train/{{00000..00003}}.tar", tokenizer=f"{data}/tokenizer")
+    values.input.update(batch_size=16, texts_per_pack=2)
     values.input.image_size = values.evals.image_size = 32
     values.schedule.update(peak_learning_rate=3e-3, warmup_steps=5, decay_steps=40, stop_step=40)
     values.checkpoint.update(every_steps=20, every_minutes=0.0, keep=5)
@@ -148,7 +149,11 @@ def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("group", "fields", "message"),
     [
-        ("input", {"batch_size": 12}, "config.input.batch_size is 12, which 8 devices do not divide"),
+        (
+            "input",
+            {"batch_size": 12},
+            "config.input.batch_size is 12, which 8 devices, in packs of 2 texts, do not divide",
+        ),
         (
             "evals",
             {"tasks": {"imagenett": TaskConfig("", 1)}},
@@ -181,7 +186,7 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(config, tmp_path):
 def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config, tmp_path):
     """With the ring loss and microbatches; `test_main.py` has the plain loss, four processes and fsdp."""
     config = change(change(config, "schedule", stop_step=6), "checkpoint", every_steps=3)
-    config = dataclasses.replace(change(config, "loss", kind="ring"), microbatches=2)
+    config = dataclasses.replace(change(change(config, "loss", kind="ring"), "input", batch_size=32), microbatches=2)
     train_and_evaluate(config, tmp_path / "one")
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 PEERS = ("eager", "compiled")
-SETTINGS = ("texts of 77 tokens", "captions of real lengths", "patch dropout 0.5", "rematerialised")
+SETTINGS = ("texts of 77 tokens", "captions of real lengths", "patch dropout 0.5", "rematerialised", "4 microbatches")
 MODULES = {
     "step": "training_step",
     "inference": "image_inference",

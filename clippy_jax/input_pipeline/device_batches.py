@@ -30,7 +30,7 @@ def device_batches(
 
     def place(images: UInt8[np.ndarray, "B H W 3"], packing: Packing, rows: Int[Array, ""]):
         texts = fill_rows(packing, rounded_rows(int(rows), texts_per_pack))
-        return shard_batch(images, mesh), PackedTexts(*(shard_batch(part, mesh) for part in texts))
+        return shard_batch(images, mesh), shard_batch(texts, mesh)
 
     for batch in batches:
         packing = find_packing(batch.tokens, texts_per_pack, microbatches)

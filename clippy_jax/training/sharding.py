@@ -9,9 +9,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Shaped
 
 from clippy_jax.errors import InputError
 from clippy_jax.models import t5, vit
@@ -70,9 +68,9 @@ def activations_stay(mesh: Mesh, parameters: Literal["replicated", "fsdp"]) -> c
     return nn.intercept_methods(stay) if parameters == "fsdp" else contextlib.nullcontext()
 
 
-def shard_batch(local: Shaped[np.ndarray, "B ..."], mesh: Mesh) -> Shaped[jax.Array, "..."]:
-    """The global array of a batch of which each process holds a contiguous part."""
-    return jax.make_array_from_process_local_data(batch_sharding(mesh), local)
+def shard_batch(local: Any, mesh: Mesh) -> Any:
+    """The global arrays of a batch (an array [B, ...] or a tree of them); each process has a contiguous part of it."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), local)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:

@@ -6,32 +6,30 @@ from jax.sharding import Mesh
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import Batch
 from clippy_jax.training.sharding import make_mesh
+from tests.input_pipeline.test_text_packing import random_texts, unpacked
 
 
 def batch(longest: int, seed: int) -> Batch:
-    """Random images, and texts of which one has `longest` words."""
-    random = np.random.default_rng(seed)
-    tokens = np.zeros((16, 77), np.int32)
-    for row, length in enumerate(random.permutation([longest, *random.integers(1, longest + 1, 15)])):
-        tokens[row, :length] = random.integers(1, 100, length)
-    return Batch(random.integers(0, 256, (16, 4, 4, 3)).astype(np.uint8), tokens)
+    images = np.random.default_rng(seed).integers(0, 256, (32, 4, 4, 3)).astype(np.uint8)
+    return Batch(images, random_texts(32, longest, 77, seed))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-def test_all_batches_in_order_with_texts_cut_to_their_bucket(count):
+def test_all_batches_in_order_in_no_more_rows_than_the_fullest_pack_needs(count):
     mesh = make_mesh()
-    batches = [batch(longest, seed) for seed, longest in enumerate([5, 16, 17, 77, 33, 1, 48][:count])]
-    placed = list(device_batches(iter(batches), mesh, (16, 32, 48, 77)))
-    assert [tokens.shape[1] for _, tokens in placed] == [16, 16, 32, 77, 48, 16, 48][:count]
-    for (images, tokens), original in zip(placed, batches, strict=True):
+    batches = [batch(longest, seed) for seed, longest in enumerate([5, 19, 77, 38, 1, 39, 60][:count])]
+    placed = list(device_batches(iter(batches), mesh, texts_per_pack=4))
+    rows = [texts.tokens.shape[1] for _, texts in placed]
+    assert rows[:2] == [1, 1][:count] and all(2 <= n <= 4 for n in rows[2:4])
+    for (images, texts), original in zip(placed, batches, strict=True):
         np.testing.assert_array_equal(images, original.images)
-        np.testing.assert_array_equal(tokens, original.tokens[:, : tokens.shape[1]])
-        assert not original.tokens[:, tokens.shape[1] :].any()
-        assert len(images.sharding.device_set) == mesh.size
-        assert images.addressable_shards[0].data.shape[0] == 16 // mesh.size
+        np.testing.assert_array_equal(unpacked(texts), original.tokens)
+        for array in (images, *texts):
+            assert len(array.sharding.device_set) == mesh.size
+            assert array.addressable_shards[0].data.shape[0] == len(array) // mesh.size
 
 
 def test_works_on_a_mesh_of_some_devices():
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    ((images, tokens),) = device_batches([batch(9, 0)], mesh, (16, 77))
-    assert images.sharding.device_set == {jax.devices()[0]} and tokens.shape == (16, 16)
+    ((images, texts),) = device_batches([batch(9, 0)], mesh, texts_per_pack=16)
+    assert images.sharding.device_set == {jax.devices()[0]} and texts.tokens.shape == (2, 2, 77)

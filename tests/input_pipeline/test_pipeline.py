@@ -9,7 +9,7 @@ import pytest
 
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import crops, images
-from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, bucket_length, slot_uniforms
+from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.sample import BadSample
 
 
@@ -180,7 +180,7 @@ def test_captions_are_cleaned_if_wanted(input_config, tmp_path, write_tar, photo
     members = {"a.jpg": encoded(photo(0)), "a.txt": b"red &amp;amp;  blue"}
     shard = write_tar(tmp_path / "0.tar", members)
     for wanted, text in ((True, "red & blue"), (False, "red &amp;amp;  blue")):
-        config = input_config(shard, batch_size=1, text_lengths=(64,), clean_captions=wanted)
+        config = input_config(shard, batch_size=1, text_length=64, clean_captions=wanted)
         training_input = TrainingInput(config)
         (batch,) = training_input.batches(0, 1)
         np.testing.assert_array_equal(batch.tokens, training_input.tokenizer.encode([text], 64))
@@ -205,18 +205,13 @@ def test_synthetic_data(input_config):
     assert (batch.tokens != 0).any(axis=1).all()
 
 
-def test_bucket_length():
-    lengths = (16, 32, 48, 77)
-    assert [bucket_length(n, lengths) for n in (1, 16, 17, 33, 77, 78)] == [16, 16, 32, 48, 77, 77]
-
-
 @pytest.mark.parametrize(
     "fields, process_count, message",
     [
         ({"batch_size": 8}, 3, "batch_size=8 cannot be divided among 3 processes"),
         ({"batch_size": 0}, 1, "batch_size=0"),
         ({"batch_size": 24}, 1, "holds 23 samples, fewer than config.input.batch_size=24"),
-        ({"text_lengths": ()}, 1, "text_lengths"),
+        ({"text_length": 0}, 1, "text_length=0"),
         ({"seed": -1}, 1, "seed"),
         ({"image_size": 0}, 1, "image_size"),
         ({"crop_scale": (0.0, 1.0)}, 1, "crop_scale"),

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from clippy_jax.models import t5
+from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from tests.models import configurations
-from tests.models.torch_twin import params_of, random_twin, relative_error
+from tests.models.torch_twin import params_of, random_twin, relative_error, relative_errors
 
 
 def random_tokens(lengths, padded_to, seed=0, vocabulary=100):
@@ -124,3 +126,25 @@ def test_parameter_count_is_sentence_t5s(size, count):
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 4), jnp.int32))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+def test_texts_that_share_rows_have_the_embeddings_and_gradients_of_texts_alone():
+    config = configurations.model()
+    params = params_of(random_twin(config))
+    tokens = random_tokens([16, 2, 5, 9, 1, 7, 3, 3, 12, 4, 2, 2], 16)
+    packing = find_packing(tokens, texts_per_pack=6, microbatches=1)
+    assert packing.rows < 6
+    texts = fill_rows(packing, packing.rows)
+    direction = np.random.default_rng(0).normal(size=(12, config.text.embedding_width)).astype(np.float32)
+
+    def value_and_gradient(inputs, method):
+        def along(params):
+            embeddings = CLIPpy(config).apply({"params": params}, inputs, method=method)
+            return (embeddings * direction).sum(), embeddings
+
+        (_, embeddings), gradient = jax.jit(jax.value_and_grad(along, has_aux=True))(params)
+        return embeddings, gradient["text"]
+
+    packed, alone = value_and_gradient(texts, "encode_packed_texts"), value_and_gradient(tokens, "encode_text")
+    assert relative_error(packed[0], alone[0]) <= 1e-5
+    assert max(relative_errors(packed[1], alone[1]).values()) <= 1e-5

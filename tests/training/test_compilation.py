@@ -1,4 +1,4 @@
-"""Programs are compiled once for each length of texts, and found again by the next process."""
+"""Programs are compiled once for each number of rows of texts, and found again by the next process."""
 
 import os
 import pathlib
@@ -8,16 +8,19 @@ import sys
 import jax
 import jax.numpy as jnp
 
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.compilation import StepPrograms
 
 SCRIPT = """
 import sys
 import jax, jax.numpy as jnp
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.compilation import StepPrograms, keep_programs
 
 keep_programs(sys.argv[1])
-programs = StepPrograms(jax.jit(lambda state, images, tokens: (state + images.sum(), tokens.sum())))
-arguments = jnp.ones(3), jnp.ones((2, 4)), jnp.ones((2, 16), jnp.int32)
+programs = StepPrograms(jax.jit(lambda state, images, texts: (state + images.sum(), texts.tokens.sum())))
+rows = jnp.ones((2, 5, 16), jnp.int32)
+arguments = jnp.ones(3), jnp.ones((2, 4)), PackedTexts(rows, rows, rows[:, 0])
 print(programs.program(*arguments)(*arguments))
 """
 
@@ -32,7 +35,7 @@ def run(workdir, **environment):
         cwd=pathlib.Path(__file__).parents[2],
     )
     assert finished.returncode == 0, finished.stderr
-    assert "compiled the step for texts of 16 tokens in " in finished.stdout
+    assert "compiled the step for texts in 2 x 5 rows of 16 tokens in " in finished.stdout
     return finished.stdout.splitlines()[-1], finished.stderr
 
 
@@ -60,11 +63,15 @@ def test_the_environment_names_another_folder(tmp_path):
     assert programs_in(tmp_path / "elsewhere") and not (tmp_path / "run").exists()
 
 
-def test_one_program_for_each_length(capsys):
-    programs = StepPrograms(jax.jit(lambda state, images, tokens: (state + images.sum(), tokens.sum())))
+def test_one_program_for_each_number_of_rows(capsys):
+    programs = StepPrograms(jax.jit(lambda state, images, texts: (state + images.sum(), texts.tokens.sum())))
     state, images = jnp.ones(3), jnp.ones((2, 4))
-    short, long = (jnp.ones((2, length), jnp.int32) for length in (16, 32))
-    first = programs.program(state, images, short)
-    assert programs.program(state, images, long) is not first and programs.program(state, images, short) is first
-    assert first(state, images, short)[1] == 32
+
+    def texts(rows):
+        tokens = jnp.ones((2, rows, 16), jnp.int32)
+        return PackedTexts(tokens, tokens, tokens[:, 0])
+
+    first = programs.program(state, images, texts(1))
+    assert programs.program(state, images, texts(2)) is not first and programs.program(state, images, texts(1)) is first
+    assert first(state, images, texts(1))[1] == 32
     assert capsys.readouterr().out.count("compiled the step") == 2

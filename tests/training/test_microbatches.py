@@ -1,6 +1,7 @@
 """GradCache: the gradient of the whole batch, whatever the number of parts that it is computed in."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jax.sharding import AxisType
 
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.losses import contrastive_loss
 from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer
@@ -18,9 +20,9 @@ from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations
 from tests.models.torch_twin import relative_errors
-from tests.training.tiny_run import batch, tiny_config
+from tests.training.tiny_run import batch, packed, tiny_config
 
-BATCH = batch(16)
+IMAGES, TOKENS = batch(32)
 ONE_DEVICE = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 DROPOUT = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
 
@@ -41,11 +43,12 @@ def gradient_of_step(config, parameters=None):
 
     After the first update, Adam's first moment is (1 - beta1) times the gradient.
     """
-    state, pairs, shardings, mesh = new_state(config), BATCH, {}, ONE_DEVICE
+    state, shardings, mesh = new_state(config), {}, ONE_DEVICE
+    pairs = IMAGES, packed(TOKENS, config.microbatches)
     if parameters is not None:
         mesh, config = make_mesh(), dataclasses.replace(config, parameter_sharding=parameters)
         where = state_sharding(state, mesh, parameters)
-        state, pairs = jax.device_put(state, where), [shard_batch(part, mesh) for part in BATCH]
+        state, pairs = jax.device_put(state, where), shard_batch(pairs, mesh)
         shardings = {"out_shardings": (where, replicated(mesh))}
     after, metrics = jax.jit(make_train_step(config, mesh), **shardings)(state, *pairs)
     scaled = jax.tree.map(lambda m: m / (1 - config.optimizer.beta1), jax.device_get(after.optimizer_state[0].mu))
@@ -71,9 +74,13 @@ def test_dropout_is_the_same_in_both_passes():
     key = jax.random.fold_in(state.key, 0)
 
     def loss(params):
+        texts = packed(TOKENS, 4)
+
         def encode(i):
             rngs = {"dropout": jax.random.fold_in(key, i)}
-            return CLIPpy(DROPOUT).apply({"params": params}, BATCH[0][i::4], BATCH[1][i::4], train=True, rngs=rngs)[:2]
+            apply = functools.partial(CLIPpy(DROPOUT).apply, {"params": params}, train=True, rngs=rngs)
+            part = jax.tree.map(lambda x: x[i::4], texts)
+            return apply(IMAGES[i::4], method="encode_image")[1], apply(part, method="encode_packed_texts")
 
         image, text = (jnp.concatenate(parts) for parts in zip(*map(encode, range(4))))
         return contrastive_loss(image, text, params, config.loss, ONE_DEVICE)
@@ -90,15 +97,18 @@ def test_eight_devices_draw_the_same_dropout_as_one(parameters):
 def test_no_pair_leaves_its_device():
     mesh = make_mesh()
 
-    def encode(params, images, tokens, key):
-        return images.astype(jnp.float32).sum(axis=(1, 2)), tokens.astype(jnp.float32)
+    def encode(params, images, texts, key):
+        # A number for each text: its place in its pack.
+        return images.astype(jnp.float32).sum(axis=(1, 2)), texts.places.reshape(-1, 1).astype(jnp.float32)
 
-    def both(images, tokens):
-        return encode_in_microbatches(encode, 2, {}, images, tokens, jax.random.key(0), mesh)
+    def both(images, texts):
+        return encode_in_microbatches(encode, 2, {}, images, texts, jax.random.key(0), mesh)
 
-    pairs = [shard_batch(part, mesh) for part in BATCH]
+    texts = packed(TOKENS, 2)
+    pairs = shard_batch((IMAGES, texts), mesh)
     step = jax.jit(both)
     assert not re.search("all-gather|all-to-all|collective-permute|all-reduce", step.lower(*pairs).compile().as_text())
-    for ours, whole in zip(step(*pairs), encode({}, *map(jnp.asarray, BATCH), None)):
-        np.testing.assert_allclose(ours, whole, rtol=1e-6)
+    parts = (encode({}, jnp.asarray(IMAGES[i::2]), PackedTexts(*(x[i::2] for x in texts)), None) for i in range(2))
+    for ours, *of_parts in zip(step(*pairs), *parts):
+        np.testing.assert_allclose(ours, np.stack(of_parts, axis=1).reshape(ours.shape), rtol=1e-6)
         assert ours.sharding.is_equivalent_to(pairs[0].sharding, ours.ndim)

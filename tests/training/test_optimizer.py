@@ -16,7 +16,7 @@ from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.tables import clippy_rules
 from tests.models import configurations
 from tests.models.torch_twin import gradients_of, params_of, public_names, random_twin
-from tests.training.tiny_run import CONSTANT_RATE, batch, tiny_config
+from tests.training.tiny_run import CONSTANT_RATE, batch, packed, tiny_config
 from tools.benchmarks.torch_clippy import contrastive_loss
 
 LEARNING_RATE = CONSTANT_RATE.peak_learning_rate
@@ -87,7 +87,7 @@ def test_one_training_step_equals_torch():
     optimizer = make_optimizer(config.optimizer, config.schedule)
     state = TrainState(jnp.int32(0), before, optimizer.init(before), jax.random.key(0))
     step = jax.jit(make_train_step(config, make_mesh()), compiler_options=configurations.FULLY_OPTIMISED)
-    after, metrics = step(state, images, tokens)
+    after, metrics = step(state, images, packed(tokens))
 
     loss = contrastive_loss(*twin(torch.tensor(images), torch.tensor(tokens)))
     loss.backward()

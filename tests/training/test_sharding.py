@@ -21,12 +21,13 @@ from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations
 from tests.models.torch_twin import relative_errors
-from tests.training.tiny_run import batch, tiny_config
+from tests.training.tiny_run import batch, packed, tiny_config
 
 # With dropout and patch dropout: every number of devices must draw the same masks.
 MODEL = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
 CONFIG = tiny_config(MODEL)
-BATCH = batch(16)
+IMAGES, TOKENS = batch(16)
+BATCH = IMAGES, packed(TOKENS)
 
 
 def state_on(key=0):
@@ -34,10 +35,10 @@ def state_on(key=0):
     return jax.jit(lambda key: init_state(MODEL, CONFIG.loss, 32, optimizer, (), key))(jax.random.key(key))
 
 
-def loss_and_gradient(state, images, tokens, parameters="replicated", **shardings):
+def loss_and_gradient(state, images, texts, parameters="replicated", **shardings):
     """Of the training step itself: after the first update, Adam's first moment is (1 - beta1) times the gradient."""
     config = dataclasses.replace(CONFIG, parameter_sharding=parameters)
-    after, metrics = jax.jit(make_train_step(config, make_mesh()), **shardings)(state, images, tokens)
+    after, metrics = jax.jit(make_train_step(config, make_mesh()), **shardings)(state, images, texts)
     first_moment = jax.device_get(after.optimizer_state[0].mu)
     return float(metrics["loss"]), jax.tree.map(lambda m: m / (1 - CONFIG.optimizer.beta1), first_moment), after
 
@@ -55,7 +56,7 @@ def test_eight_devices_equal_one(on_one_device, parameters):
     where = state_sharding(state, mesh, parameters)
     loss, gradient, after = loss_and_gradient(
         jax.device_put(state, where),
-        *(shard_batch(part, mesh) for part in BATCH),
+        *shard_batch(BATCH, mesh),
         parameters,
         out_shardings=(where, replicated(mesh)),
     )
@@ -117,7 +118,10 @@ def test_batch_that_devices_do_not_divide_is_refused(size):
     check_batch_size(16, make_mesh(), "config.input.batch_size")
 
 
-def test_batch_that_microbatches_do_not_divide_is_refused():
+def test_batch_that_microbatches_or_packs_do_not_divide_is_refused():
     with pytest.raises(InputError, match="is 24, which 8 devices with 2 microbatches each do not divide; .* of 16"):
         check_batch_size(24, make_mesh(), "config.input.batch_size", microbatches=2)
+    with pytest.raises(InputError, match="8 devices with 2 microbatches each, in packs of 4 texts, do not .* of 64"):
+        check_batch_size(32, make_mesh(), "config.input.batch_size", microbatches=2, texts_per_pack=4)
     check_batch_size(48, make_mesh(), "config.input.batch_size", microbatches=3)
+    check_batch_size(64, make_mesh(), "config.input.batch_size", microbatches=2, texts_per_pack=4)

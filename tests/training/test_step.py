@@ -15,9 +15,10 @@ from clippy_jax.training.softmax_loss import softmax_contrastive_loss
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations
-from tests.training.tiny_run import batch, tiny_config
+from tests.training.tiny_run import batch, packed, tiny_config
 
 IMAGES, TOKENS = batch()
+TEXTS = packed(TOKENS)
 MODEL = configurations.model(configurations.image_tower(patch_dropout=0.5), configurations.text_tower(dropout=0.1))
 CONFIG = tiny_config(MODEL, ScheduleConfig(peak_learning_rate=2e-3, warmup_steps=4, decay_steps=100, stop_step=5))
 
@@ -41,10 +42,14 @@ def train_step():
 def test_metrics_are_of_this_step(train_step):
     state = new_state(CONFIG)
     rngs = {"dropout": jax.random.fold_in(state.key, 0)}
-    embeddings = jax.jit(lambda params: CLIPpy(MODEL).apply({"params": params}, IMAGES, TOKENS, train=True, rngs=rngs))(
-        state.params
-    )
-    after, metrics = train_step(state, IMAGES, TOKENS)
+
+    @jax.jit
+    def encode(params):
+        apply = functools.partial(CLIPpy(MODEL).apply, {"params": params}, train=True, rngs=rngs)
+        return apply(IMAGES, method="encode_image")[1], apply(TEXTS, method="encode_packed_texts")
+
+    embeddings = *encode(state.params), jnp.copy(state.params["logit_scale"])
+    after, metrics = train_step(state, IMAGES, TEXTS)
     assert set(metrics) == {"loss", "logit_scale", "learning_rate", "gradient_norm"}
     assert after.step == 1
     np.testing.assert_allclose(metrics["loss"], softmax_contrastive_loss(*embeddings, "mean"), rtol=1e-5)
@@ -58,7 +63,7 @@ def test_metrics_are_of_this_step(train_step):
 def test_learns_a_batch_by_heart(train_step):
     state, losses = new_state(CONFIG), []
     for _ in range(30):
-        state, metrics = train_step(state, IMAGES, TOKENS)
+        state, metrics = train_step(state, IMAGES, TEXTS)
         losses.append(float(metrics["loss"]))
     assert state.step == 30
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
@@ -66,7 +71,7 @@ def test_learns_a_batch_by_heart(train_step):
 
 def test_state_is_donated(train_step):
     state = new_state(CONFIG)
-    after, _ = train_step(state, IMAGES, TOKENS)
+    after, _ = train_step(state, IMAGES, TEXTS)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.optimizer_state)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
 
@@ -75,14 +80,14 @@ def test_state_is_donated(train_step):
 def test_logit_scale_is_clamped(train_step, start, end):
     state = new_state(CONFIG)
     state.params["logit_scale"] = jnp.float32(start)
-    after, metrics = train_step(state, IMAGES, TOKENS)
+    after, metrics = train_step(state, IMAGES, TEXTS)
     np.testing.assert_allclose(after.params["logit_scale"], end, rtol=1e-6)
     np.testing.assert_allclose(metrics["logit_scale"], np.exp(end), rtol=1e-5)
 
 
 def test_dropout_follows_the_runs_key_and_the_step(train_step):
     def loss(**changes):
-        return float(train_step(new_state(CONFIG).replace(**changes), IMAGES, TOKENS)[1]["loss"])
+        return float(train_step(new_state(CONFIG).replace(**changes), IMAGES, TEXTS)[1]["loss"])
 
     assert loss() == loss()
     assert loss() != loss(step=jnp.int32(1))
@@ -91,7 +96,7 @@ def test_dropout_follows_the_runs_key_and_the_step(train_step):
 
 def test_key_of_the_run_never_changes(train_step):
     before = jax.random.key_data(new_state(CONFIG).key).tolist()
-    after, _ = train_step(new_state(CONFIG), IMAGES, TOKENS)
+    after, _ = train_step(new_state(CONFIG), IMAGES, TEXTS)
     assert jax.random.key_data(after.key).tolist() == before
 
 
@@ -103,7 +108,7 @@ def test_a_frozen_tower_stays_bit_for_bit(frozen, trained):
     assert any(f"'{trained}'" in path for path in paths) and not any(f"'{frozen}'" in path for path in paths)
     step, after = jax.jit(make_train_step(config, make_mesh())), state
     for _ in range(2):
-        after, _ = step(after, IMAGES, TOKENS)
+        after, _ = step(after, IMAGES, TEXTS)
     jax.tree.map(np.testing.assert_array_equal, after.params[frozen], state.params[frozen])
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params[trained], state.params[trained])
     assert all(jax.tree.leaves(moved)), moved

@@ -11,7 +11,7 @@ from clippy_jax.training.sharding import make_mesh, replicated, shard_batch, sta
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations
-from tests.training.tiny_run import batch, tiny_config
+from tests.training.tiny_run import batch, packed, tiny_config
 from tools.benchmarks.collectives import collectives
 
 MODEL = configurations.model(
@@ -28,7 +28,8 @@ def bytes_sent(parameters, microbatches, pairs):
     where = state_sharding(state, mesh, parameters)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where)
     step = jax.jit(make_train_step(config, mesh), out_shardings=(where, replicated(mesh)))
-    program = step.lower(state, *(shard_batch(part, mesh) for part in batch(pairs))).compile().as_text()
+    images, tokens = batch(pairs)
+    program = step.lower(state, *shard_batch((images, packed(tokens, microbatches)), mesh)).compile().as_text()
     return sum(one.sent for one in collectives(program))
 
 

@@ -5,6 +5,7 @@ import pathlib
 import runpy
 
 from clippy_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, ScheduleConfig, parse
+from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from tests.models import configurations
 from tests.models.test_t5 import random_tokens
 from tests.models.test_vit import random_images
@@ -31,3 +32,9 @@ def batch(size: int = 8):
     """uint8 images and token ids of `size` pairs."""
     lengths = [2 + i % 7 for i in range(size)]
     return random_images(size, 32, 48, seed=1), random_tokens(lengths, 8, seed=1)
+
+
+def packed(tokens, microbatches: int = 1):
+    """Texts in packs of two, as the step takes them; at most two rows each."""
+    packing = find_packing(tokens, 2, microbatches)
+    return fill_rows(packing, packing.rows)

@@ -4,6 +4,7 @@ Without a GPU the devices are virtual ones, as many as XLA_FLAGS=--xla_force_hos
 starts. The compiler of another platform arranges memory a little differently.
 """
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from clippy_jax.config import Config, parse
+from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.sharding import batch_sharding, make_mesh, replicated, state_sharding
 from clippy_jax.training.state import init_state
@@ -37,11 +39,14 @@ def step_and_arguments(config: Config) -> tuple[Callable, tuple[Any, ...]]:
     )
     shardings = state_sharding(state, mesh, config.parameter_sharding)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
-    batch, length, split = config.input.batch_size, config.input.text_lengths[-1], batch_sharding(mesh)
+    batch, split = config.input.batch_size, batch_sharding(mesh)
+    texts = math.gcd(config.input.texts_per_pack, batch // (mesh.size * config.microbatches))
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8, sharding=split)
-    tokens = jax.ShapeDtypeStruct((batch, length), jnp.int32, sharding=split)
+    # Of texts that fill the text length, each takes a row.
+    tokens = jax.ShapeDtypeStruct((batch // texts, texts, config.input.text_length), jnp.int32, sharding=split)
+    places = jax.ShapeDtypeStruct((batch // texts, texts), jnp.int32, sharding=split)
     step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
-    return step, (state, images, tokens)
+    return step, (state, images, PackedTexts(tokens, tokens, places))
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
