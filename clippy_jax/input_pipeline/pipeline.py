@@ -155,11 +155,13 @@ class TrainingInput:
         text = captions.clean(sample.caption) if config.clean_captions else sample.caption
         if not text.strip():
             raise BadSample("captionless")
-        photo = images.decode(sample.image)
-        box = crops.random_resized_crop(
-            *photo.shape[:2], config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
-        )
-        image = images.crop_and_resize(photo, box, config.image_size)
+
+        def crop(height: int, width: int) -> crops.Box:
+            return crops.random_resized_crop(
+                height, width, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
+            )
+
+        image = images.training_image(sample.image, crop, config.image_size)
         return (image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image), text
 
 

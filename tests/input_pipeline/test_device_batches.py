@@ -1,4 +1,7 @@
+import threading
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -33,3 +36,26 @@ def test_works_on_a_mesh_of_some_devices():
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
     ((images, texts),) = device_batches([batch(9, 0)], mesh, texts_per_pack=16)
     assert images.sharding.device_set == {jax.devices()[0]} and texts.tokens.shape == (2, 2, 77)
+
+
+def test_the_next_batch_is_on_the_devices_while_a_step_runs():
+    mesh = make_mesh()
+    batches = device_batches([batch(9, seed) for seed in range(5)], mesh, texts_per_pack=4)
+    end_of_step = threading.Event()
+
+    def wait(image_sum):
+        end_of_step.wait()
+        return image_sum
+
+    @jax.jit
+    def step(images):
+        return jax.pure_callback(wait, jax.ShapeDtypeStruct((), np.int32), jnp.sum(images, dtype=np.int32))
+
+    images, _ = next(batches)
+    running = step(images)
+    try:
+        jax.block_until_ready(next(batches))
+        assert not running.is_ready()
+    finally:
+        end_of_step.set()
+    assert int(running) == batch(9, 0).images.sum()

@@ -2,10 +2,12 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from clippy_jax.input_pipeline.crops import Box
-from clippy_jax.input_pipeline.images import crop_and_resize, decode
+from clippy_jax.input_pipeline.images import decode, training_image
+from clippy_jax.input_pipeline.resize import crop_and_resize
 from clippy_jax.input_pipeline.sample import BadSample
 
 
@@ -69,32 +71,97 @@ def test_what_is_no_image_is_bad(data):
         decode(data)
 
 
+def exact(data, box, size):
+    """The exact transform: Pillow's decoding, crop and antialiased bicubic resize."""
+    cropped = Image.fromarray(pillow(data)).crop((box.left, box.top, box.left + box.width, box.top + box.height))
+    return np.asarray(cropped.resize((size, size), Image.BICUBIC)).astype(int)
+
+
+@pytest.fixture
+def decoded_sizes(monkeypatch):
+    """The sizes that JPEGs are decoded to."""
+    sizes, decode_jpeg = [], simplejpeg.decode_jpeg
+
+    def noting(*arguments, **options):
+        pixels = decode_jpeg(*arguments, **options)
+        sizes.append(pixels.shape[:2])
+        return pixels
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", noting)
+    return sizes
+
+
 @pytest.mark.parametrize(
-    "width, height, box, size",
+    "box, reduced",
     [
-        (330, 300, Box(5, 9, 280, 310), 224),
-        (224, 224, Box(0, 0, 224, 224), 224),
-        (1000, 700, Box(100, 50, 600, 900), 224),
-        (120, 90, Box(3, 2, 80, 100), 224),
-        (300, 200, Box(0, 0, 200, 300), 64),
-        (300, 200, Box(10, 20, 150, 150), 100),  # not a multiple of the block
-        (300, 200, Box(10, 20, 2, 150), 40),
-        (90, 60, Box(0, 0, 60, 90), 7),
-        (1, 1, Box(0, 0, 1, 1), 32),
+        (Box(0, 0, 511, 601), (256, 301)),
+        (Box(3, 5, 500, 590), (256, 301)),
+        (Box(11, 90, 256, 256), (256, 301)),
+        (Box(11, 90, 255, 511), (511, 601)),
+        (Box(200, 1, 300, 100), (511, 601)),
     ],
 )
-def test_crop_and_resize_agrees_with_pillow(photo, width, height, box, size):
-    image = photo(1, width, height)
-    cropped = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-    expected = np.asarray(cropped.resize((size, size), Image.BICUBIC)).astype(int)
-    difference = np.abs(crop_and_resize(np.asarray(image), box, size) - expected)
-    assert difference.mean() <= 0.25 and difference.max() <= 2
+def test_large_jpegs_are_decoded_at_half_size(photo, encoded, decoded_sizes, box, reduced):
+    data = encoded(photo(0, 601, 511), quality=90)
+    difference = np.abs(training_image(data, lambda height, width: box, 64) - exact(data, box, 64))
+    assert decoded_sizes == [reduced]
+    assert difference.mean() <= 0.5 and difference.max() <= 4
 
 
-def test_resize_agrees_exactly_where_pillow_rounds_once(photo):
-    """Pillow resizes float images without rounding; so does this, up to its last step."""
-    image = photo(2, 311, 257)
-    expected = [np.asarray(channel.convert("F").resize((96, 96), Image.BICUBIC)) for channel in image.split()]
-    expected = np.clip(np.rint(np.stack(expected, -1)), 0, 255)
-    difference = np.abs(crop_and_resize(np.asarray(image), Box(0, 0, 257, 311), 96) - expected)
-    assert difference.mean() < 1e-3  # a value just at .5 may fall either way
+@pytest.mark.parametrize("size, reduced", [(64, (256, 301)), (32, (128, 151)), (16, (64, 76)), (4, (64, 76))])
+def test_larger_jpegs_are_reduced_further(photo, encoded, decoded_sizes, size, reduced):
+    data, box = encoded(photo(0, 601, 511), quality=90), Box(7, 13, 503, 571)
+    difference = np.abs(training_image(data, lambda height, width: box, size) - exact(data, box, size))
+    assert decoded_sizes == [reduced]
+    assert difference.mean() <= 0.6 and difference.max() <= 4
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        ("RGB", {"progressive": True}),
+        ("RGB", {"subsampling": 0}),
+        ("RGB", {"subsampling": 1}),
+        ("RGB", {"keep_rgb": True}),
+        ("L", {}),
+    ],
+)
+def test_every_kind_of_jpeg_is_reduced(photo, encoded, decoded_sizes, mode, options):
+    data, box = encoded(photo(1, 303, 261).convert(mode), quality=90, **options), Box(1, 2, 257, 299)
+    difference = np.abs(training_image(data, lambda height, width: box, 64) - exact(data, box, 64))
+    assert decoded_sizes == [(131, 152)]
+    assert difference.mean() <= 0.5 and difference.max() <= 4
+
+
+@pytest.mark.parametrize(
+    "width, height, mode, kind",
+    [
+        (255, 255, "RGB", "JPEG"),  # a pixel too small
+        (4000, 20, "RGB", "JPEG"),
+        (1, 300, "RGB", "JPEG"),
+        (1, 1, "RGB", "JPEG"),
+        (300, 300, "CMYK", "JPEG"),
+        (300, 300, "RGB", "PNG"),
+    ],
+)
+def test_other_images_are_decoded_exactly(photo, encoded, width, height, mode, kind):
+    data, box = encoded(photo(1, width, height).convert(mode), kind), Box(0, 0, height, width)
+    image = training_image(data, lambda height, width: Box(0, 0, height, width), 64)
+    np.testing.assert_array_equal(image, crop_and_resize(pillow(data), box, 64))
+
+
+def test_a_large_jpeg_that_pillow_forgives_is_used(photo, encoded):
+    data = bytearray(encoded(photo(0, 303, 261), quality=90))
+    data[len(data) // 2 : len(data) // 2 + 2] = b"\xff\xd3"  # a marker out of place
+    with pytest.raises(ValueError):
+        simplejpeg.decode_jpeg(bytes(data))
+    box = Box(1, 2, 257, 299)
+    image = training_image(bytes(data), lambda height, width: box, 64)
+    np.testing.assert_array_equal(image, crop_and_resize(pillow(bytes(data)), box, 64))
+
+
+def test_large_cut_off_jpegs_are_bad(photo, encoded):
+    data = encoded(photo(0, 303, 261), quality=90)
+    for length in (len(data) // 2, len(data) - 30):
+        with pytest.raises(BadSample, match="truncated"):
+            training_image(data[:length], lambda height, width: Box(0, 0, height, width), 64)

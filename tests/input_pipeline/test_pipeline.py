@@ -10,6 +10,7 @@ import pytest
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import crops, images
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
+from clippy_jax.input_pipeline.resize import crop_and_resize
 from clippy_jax.input_pipeline.sample import BadSample
 
 
@@ -47,7 +48,7 @@ def test_a_batch_holds_what_its_samples_make(input_config, shards, photo, encode
         for image, number, uniforms in zip(batch.images, photos, slot_uniforms(0, step, 0, 6).tolist()):
             pixels = images.decode(encoded(photo(number), quality=90))
             box = crops.random_resized_crop(60, 80, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS])
-            expected = images.crop_and_resize(pixels, box, 32)
+            expected = crop_and_resize(pixels, box, 32)
             np.testing.assert_array_equal(image, expected[:, ::-1] if uniforms[crops.UNIFORMS] < 0.5 else expected)
 
 
@@ -68,6 +69,16 @@ def test_starting_anywhere_continues_the_run(input_config, shards, start):
 def test_any_number_of_processes_makes_the_same_batches(input_config, shards, process_count):
     config = input_config(shards)
     assert_equal(collected(config, process_count=process_count), collected(config))
+
+
+def test_large_photos_make_the_same_batches_anywhere(input_config, tmp_path, write_tar, photo, encoded):
+    """They are decoded at a reduced size, which follows from the photo and its crop alone."""
+    members = {}
+    for i in range(12):
+        members |= {f"{i}.jpg": encoded(photo(i, 100 + 20 * i, 150 + 10 * i)), f"{i}.txt": f"photo {i}".encode()}
+    config = input_config(write_tar(tmp_path / "0.tar", members))
+    batches = collected(config, steps=6)
+    assert_equal(collected(config, 2, 4, process_count=3), batches[2:])
 
 
 def test_a_part_larger_than_a_task(input_config, shards):
