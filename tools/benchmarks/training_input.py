@@ -2,7 +2,8 @@
 
 Both read the same tars, decode, crop at random (scale 0.9 to 1, ratio 3/4 to 4/3), resize with an antialiased bicubic
 kernel and tokenise with the same SentencePiece model. Each side runs in a process of its own, in turns; what counts are
-the CPU-seconds of the whole process, so that the number of its threads does not matter.
+the CPU-seconds of the whole process, so that the number of its threads does not matter. What our shortcuts cost is the
+mean difference of our images from the exact transform: Pillow's decoding, crop and resize.
 """
 
 import argparse
@@ -18,14 +19,16 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from tools.benchmarks.report import Case, Report, environment
 
-SIZES = {"full": (4, 512), "tiny": (2, 24)}  # tars, samples of each
 READS = 20  # samples read alone for each image of a batch: reading is too fast to be timed over fewer
-ROUNDS = 3  # turns of each side, after one that warms the page cache
+ROUNDS = {"full": 3, "tiny": 1}  # turns of each side, after one that warms the page cache
+COMPARED = 128  # images whose error is measured
+CROP_SCALE, CROP_RATIO = (0.9, 1.0), (3 / 4, 4 / 3)
 IMAGE_SIZE = 224
 TEXT_LENGTH = 77
 WORDS = "a an the photo of on in with two red green small large old dog cat boat tree street river house bird".split()
@@ -33,30 +36,75 @@ PACKAGES = ("numpy", "pillow", "webdataset", "sentencepiece")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+class Photos(NamedTuple):
+    """The photos of one data set."""
+
+    sides: tuple[int, int]  # shortest and longest, in pixels
+    full: tuple[int, int]  # tars, samples of each
+    tiny: tuple[int, int]
+
+
+SMALL = Photos((256, 512), full=(4, 512), tiny=(2, 24))
+LARGE = Photos((1000, 1600), full=(1, 128), tiny=(1, 8))
+
+
 def measure(size: str, batch_size: int, steps: int) -> Report:
-    """Times `steps` batches of both sides, then `READS` times as many samples of reading alone."""
+    """Times `steps` batches of both sides, from small and large photos, and measures the error of our images.
+
+    Reading alone is timed over `READS` times as many samples.
+    """
     where = environment("cpu", PACKAGES)
     cases = []
-    with tempfile.TemporaryDirectory() as folder:
-        _write_data(pathlib.Path(folder), *SIZES[size])
-        for work, name in (
-            ("batches", f"tars to {IMAGE_SIZE} px uint8 + tokens, batch {batch_size}"),
-            ("reading", "reading alone"),
-        ):
-            rates = {"ours": [], "peer": []}
-            for i in range(1 + ROUNDS):
-                for side in rates:
-                    rate = _run(side, work, folder, batch_size, steps)
-                    if i > 0:
-                        rates[side].append(rate)
-            median, spread = (
-                {side: f(values) for side, values in rates.items()}
-                for f in (np.median, lambda values: tuple(np.quantile(values, (0.25, 0.75)).tolist()))
-            )
-            cases.append(
-                Case(name, median["ours"], median["peer"], "images per CPU-second", spread["ours"], spread["peer"])
-            )
+    for photos in (SMALL, LARGE):
+        with tempfile.TemporaryDirectory() as folder:
+            _write_data(pathlib.Path(folder), *getattr(photos, size), photos.sides)
+            name = "JPEGs of {}-{} px".format(*photos.sides)
+            target = f"{IMAGE_SIZE} px uint8 + tokens, batch {batch_size}"
+            cases.append(_compare("batches", f"tars of {name} to {target}", folder, batch_size, steps, ROUNDS[size]))
+            cases.append(_error(f"mean error of an image, {name}", folder))
+            if photos is SMALL:
+                cases.append(_compare("reading", "reading alone", folder, batch_size, steps, ROUNDS[size]))
     return Report(where, cases)
+
+
+def _compare(work: str, name: str, folder: str, batch_size: int, steps: int, rounds: int) -> Case:
+    """The speed of both sides."""
+    rates = {"ours": [], "peer": []}
+    for i in range(1 + rounds):
+        for side in rates:
+            rate = _run(side, work, folder, batch_size, steps)
+            if i > 0:
+                rates[side].append(rate)
+    medians, spreads = ([f(rates[side]) for side in rates] for f in (lambda values: float(np.median(values)), _spread))
+    return Case(name, *medians, "images per CPU-second", *spreads)
+
+
+def _error(name: str, folder: str) -> Case:
+    """How far our training images are from the exact transform, on average over pixels and images."""
+    from clippy_jax.input_pipeline import crops
+    from clippy_jax.input_pipeline.shards import ShardSource
+
+    source = ShardSource([pathlib.Path(shard) for shard in _shards(folder)])
+    uniforms = np.random.default_rng(0).random((min(COMPARED, len(source)), crops.UNIFORMS)).tolist()
+    errors = [_difference(source[i].image, numbers) for i, numbers in enumerate(uniforms)]
+    return Case(name, float(np.mean(errors)), None, "1 / 255", _spread(errors))
+
+
+def _difference(content: bytes, uniforms: list[float]) -> float:
+    from PIL import Image
+
+    from clippy_jax.input_pipeline import crops, images
+
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    box = crops.random_resized_crop(image.height, image.width, CROP_SCALE, CROP_RATIO, uniforms)
+    exact = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+    exact = np.asarray(exact.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.float32)
+    ours = images.training_image(content, lambda height, width: box, IMAGE_SIZE)
+    return float(np.abs(ours - exact).mean())
+
+
+def _spread(values: list[float]) -> tuple[float, float]:
+    return tuple(np.quantile(values, (0.25, 0.75)).tolist())
 
 
 def _run(side: str, work: str, folder: str, batch_size: int, steps: int) -> float:
@@ -68,8 +116,8 @@ def _run(side: str, work: str, folder: str, batch_size: int, steps: int) -> floa
 # ------------------------------------------------------------------------------------------------------------ data
 
 
-def _write_data(folder: pathlib.Path, tars: int, samples: int) -> None:
-    """Tars as img2dataset writes them, of photo-like JPEGs with sides of 256 to 400 px, and a tokenizer."""
+def _write_data(folder: pathlib.Path, tars: int, samples: int, sides: tuple[int, int]) -> None:
+    """Tars as img2dataset writes them, of photo-like JPEGs, and a tokenizer."""
     import sentencepiece
 
     generator = np.random.default_rng(0)
@@ -79,7 +127,7 @@ def _write_data(folder: pathlib.Path, tars: int, samples: int) -> None:
             for s in range(samples):
                 key, caption = f"{t:05}{s:04}", " ".join(generator.choice(WORDS, generator.integers(5, 15)))
                 captions.append(caption)
-                _add(tar, f"{key}.jpg", _photo(generator))
+                _add(tar, f"{key}.jpg", _photo(generator, *sides))
                 _add(tar, f"{key}.json", json.dumps({"key": key, "caption": caption, "status": "success"}).encode())
                 _add(tar, f"{key}.txt", caption.encode())
     sentencepiece.SentencePieceTrainer.train(
@@ -101,13 +149,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def _photo(generator: np.random.Generator) -> bytes:
+def _photo(generator: np.random.Generator, shortest: int, longest: int) -> bytes:
     """A JPEG of clouds of noise at all scales (the spectrum of photos falls with frequency) and a few flat shapes."""
     from PIL import Image, ImageDraw
 
-    width, height = (int(side) for side in generator.integers(256, 401, 2))
+    width, height = (int(side) for side in generator.integers(shortest, longest + 1, 2))
     pixels = np.full((height, width, 3), 127.0, np.float32)
-    for cells in (3, 8, 24, 72, 200):
+    for cells in (size for size in (3, 8, 24, 72, 200, 600) if size < shortest):
         noise = Image.fromarray(generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
         pixels += (np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), np.float32) - 127) / cells**0.4
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -148,8 +196,8 @@ def _peer_batches(folder: str, batch_size: int, steps: int) -> Iterator[int]:
         image = Image.open(io.BytesIO(content)).convert("RGB")
         width, height = image.size
         for _ in range(10):  # as torchvision's RandomResizedCrop
-            area = width * height * uniform(0.9, 1.0)
-            ratio = math.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
+            area = width * height * uniform(*CROP_SCALE)
+            ratio = math.exp(uniform(*map(math.log, CROP_RATIO)))
             w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
             if 0 < w <= width and 0 < h <= height:
                 break
