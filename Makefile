@@ -24,7 +24,9 @@ benchmark: .venv/installed-for-tests
 	mkdir -p benchmarks/local
 	$(BIN)/python tools/benchmark.py step --output=benchmarks/local/step.json
 	$(BIN)/python tools/benchmark.py inference --output=benchmarks/local/inference.json
+	$(BIN)/python tools/benchmark.py loss --output=benchmarks/local/loss.json
 	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
+	$(BIN)/python tools/benchmark.py scaling --output=benchmarks/local/scaling.json
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

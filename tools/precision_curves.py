@@ -1,7 +1,7 @@
 r"""What a lower precision does to the training: a configuration trained in float32 and in it, with several seeds.
 
 python tools/precision_curves.py --config=configs/shapes.py --config.schedule.stop_step=500 \
-    --workdir=runs/precision --seeds=0,1,2 --output=benchmarks/local/precision.json
+    --workdir=runs/precision --seeds=0,1,2 --output=precision.json
 
 Every run is one of the training program, a `--config.FIELD=VALUE` given here goes to all of them, and the same command
 goes on with what is in the workdir. The question is whether the lower precision moves the losses by more than another

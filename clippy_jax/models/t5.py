@@ -68,16 +68,10 @@ class SentenceT5(nn.Module):
         words, _ = blocks(config, precision, train, name="blocks")(dropout(embed(tokens)), bias)
         words = dropout(nn.RMSNorm(epsilon=1e-6, dtype=precision.dtype, name="norm")(words))
 
-        belongs = slots[:, None, :] == jnp.arange(1, 1 + (TEXTS_PER_ROW if packed else 1))[:, None]
-        mean = (
-            jnp.einsum(
-                "TSL,TLD->TSD",
-                belongs.astype(jnp.float32),
-                words.astype(jnp.float32),
-                precision=jax.lax.Precision.HIGHEST,
-            )
-            / jnp.maximum(belongs.sum(axis=2), 1)[..., None]
-        )
+        slot_numbers = 1 + jnp.arange(TEXTS_PER_ROW if packed else 1)
+        belongs = (slots[:, None, :] == slot_numbers[:, None]).astype(jnp.float32)
+        total = jnp.einsum("TSL,TLD->TSD", belongs, words.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+        mean = total / jnp.maximum(belongs.sum(axis=2), 1)[..., None]
         dense = nn.Dense(config.embedding_width, use_bias=False, precision=precision.matmul, name="dense")
         return dense(mean) if packed else dense(mean)[:, 0]
 
