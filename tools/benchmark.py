@@ -69,6 +69,8 @@ def main() -> None:
     own = [arguments[name] for name in ("teraflops", "link_gigabytes_per_second") if arguments.get(name) is not None]
     if len(own) == 1 or min(own, default=1) <= 0:
         parser.error("--teraflops and --link_gigabytes_per_second go together and must be positive")
+    if "4 microbatches" in arguments.get("settings", ()) and arguments["batch_size"] % 4:
+        parser.error("--batch_size must be a multiple of 4 for 4 microbatches")
     if command == "inference":
         arguments["batch_sizes"] = arguments.pop("batch_size")
 

@@ -64,6 +64,7 @@ def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     "arguments",
     [
         ("step", "--batch_size=0", "--output=x.json"),
+        ("step", "--batch_size=6", "--settings=4 microbatches", "--output=x.json"),
         ("scaling", "--teraflops=100", "--output=x.json"),
         ("scaling", "--teraflops=100", "--link_gigabytes_per_second=0", "--output=x.json"),
         ("step",),

@@ -138,11 +138,11 @@ class _Repeated:
 
 def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Side:
     import jax
+    from jax.sharding import Mesh
 
     from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing, rounded_rows
     from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.optimizer import make_optimizer
-    from clippy_jax.training.sharding import make_mesh
     from clippy_jax.training.state import init_state
     from clippy_jax.training.step import make_train_step
     from tools.benchmarks.matmul_flops import matmul_flops
@@ -158,6 +158,7 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
         schedule=SCHEDULE,
     )
 
+    one_device = Mesh(np.array(jax.devices()[:1]), ("data",))
     texts_per_pack = math.gcd(batch_size // chosen.microbatches, TEXTS_PER_PACK)
 
     def place(images, tokens):
@@ -172,7 +173,7 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
 
     def compiled(images, texts):
         if texts.tokens.shape not in programs:
-            step = jax.jit(make_train_step(config, make_mesh()), donate_argnums=0)
+            step = jax.jit(make_train_step(config, one_device), donate_argnums=0)
             programs[texts.tokens.shape] = step.lower(state, images, texts).compile()
         return programs[texts.tokens.shape]
 
