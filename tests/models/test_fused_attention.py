@@ -56,8 +56,21 @@ def test_a_kernel_that_is_missing_is_not_used(gpu, caplog):
     assert "attention without cuDNN's kernel: cuDNN is not detected." in caplog.text
 
 
+@jax.custom_vjp
+def with_gradients_of_nan(x):
+    return x
+
+
+with_gradients_of_nan.defvjp(lambda x: (x, None), lambda _, gradient: (gradient * jnp.nan,))
+
+
 @pytest.mark.parametrize(
-    "wrong", [lambda q, k, v: attend(q, k, v, scale=1.0), lambda q, k, v: attend(q, k, v) * jnp.nan]
+    "wrong",
+    [
+        lambda q, k, v: attend(q, k, v, scale=1.0),
+        lambda q, k, v: attend(q, k, v) * jnp.nan,
+        lambda q, k, v: attend(q, k, with_gradients_of_nan(v)),
+    ],
 )
 def test_a_kernel_with_other_numbers_is_not_used(gpu, caplog, wrong):
     gpu(wrong)
