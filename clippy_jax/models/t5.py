@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
@@ -25,6 +26,7 @@ SIZES = {
     "large": dict(width=1024, depth=24, heads=16, head_width=64, mlp_width=4096, embedding_width=768),
 }
 
+_KEPT = "kept for the backward pass"
 PAD = 0  # the token that fills a text up; everything else is a word
 
 
@@ -57,7 +59,9 @@ class SentenceT5(nn.Module):
             name="token_embedding",
         )
         bias = RelativePositionBias(config, name="relative_position_bias")(slots)
-        block = nn.remat(Block, prevent_cse=False) if self.rematerialise else Block
+        # As in the image tower, the backward pass finds the dense layers' outputs and computes the rest once more.
+        policy = None if self.rematerialise else jax.checkpoint_policies.save_only_these_names(_KEPT)
+        block = nn.remat(Block, prevent_cse=False, policy=policy)
         blocks = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -92,7 +96,7 @@ class Block(nn.Module):
             return nn.RMSNorm(epsilon=1e-6, dtype=self.precision.dtype, name=name)
 
         def dense(features, name, deviation):
-            return Dense(
+            layer = Dense(
                 features,
                 use_bias=False,
                 kernel_init=nn.initializers.normal(deviation),
@@ -100,6 +104,7 @@ class Block(nn.Module):
                 precision=self.precision.matmul,
                 name=name,
             )
+            return lambda inputs: checkpoint_name(layer(inputs), _KEPT)
 
         def heads(name, deviation):
             projected = dense(config.heads * config.head_width, name, deviation)(normed)
@@ -112,7 +117,7 @@ class Block(nn.Module):
         logits = jnp.einsum("TqHK,TkHK->THqk", query, key, precision=self.precision.matmul)
         weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype))
         mixed = jnp.einsum("THqk,TkHK->TqHK", weights, value, precision=self.precision.matmul)
-        mixed = mixed.reshape(*words.shape[:2], config.heads * config.head_width)
+        mixed = checkpoint_name(mixed.reshape(*words.shape[:2], config.heads * config.head_width), _KEPT)
         deviation = (config.heads * config.head_width) ** -0.5
         words = words + dropout(dense(config.width, "attention_out", deviation)(mixed))
 
