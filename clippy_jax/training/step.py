@@ -35,6 +35,17 @@ def make_train_step(
     model = CLIPpy(config.model)
     optimizer = make_optimizer(config.optimizer, config.schedule)
     rate = learning_rate(config.schedule)
+    replicas = mesh if config.parameter_sharding == "replicated" else None
+
+    def encode(method, params, inputs, key):
+        with activations_stay(mesh, config.parameter_sharding):
+            return model.apply({"params": params}, inputs, train=True, rngs={"dropout": key}, method=method)
+
+    def encode_images(params, images, key):
+        return encode("encode_image", params, images, key)[1]
+
+    def encode_texts(params, texts, key):
+        return encode("encode_packed_texts", params, texts, key)
 
     def train_step(state, images, texts):
         trained, frozen = split_frozen(state.params, config.optimizer.freeze)
@@ -43,17 +54,11 @@ def make_train_step(
         def loss_of(trained):
             params = {**trained, **frozen}
 
-            def encode(params, images, texts, key):
-                def apply(method, inputs):
-                    return model.apply({"params": params}, inputs, train=True, rngs={"dropout": key}, method=method)
+            def embeddings(encode, inputs):
+                return encode_in_microbatches(encode, config.microbatches, params, inputs, dropout_key, replicas)
 
-                with activations_stay(mesh, config.parameter_sharding):
-                    return apply("encode_image", images)[1], apply("encode_packed_texts", texts)
-
-            replicas = mesh if config.parameter_sharding == "replicated" else None
-            image, text = encode_in_microbatches(
-                encode, config.microbatches, params, images, texts, dropout_key, replicas
-            )
+            # One tower after the other, so that the gradients of one microbatch are of one tower only.
+            image, text = embeddings(encode_images, images), embeddings(encode_texts, texts)
             return contrastive_loss(image, text, params, config.loss, mesh)
 
         loss, gradient = jax.value_and_grad(loss_of)(trained)
