@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from clippy_jax.models.rematerialisation import keep
+
 
 class Dropout(nn.Module):
     """`flax.linen.Dropout`, number for number, that `jax.vmap` does not repeat; draws from the stream "dropout"."""
@@ -16,8 +18,8 @@ class Dropout(nn.Module):
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         if self.deterministic or self.rate == 0:
             return x
-        keep = 1 - self.rate
-        return jnp.where(uniform(self.make_rng("dropout"), x) < keep, x / keep, 0)
+        mask = keep(uniform(self.make_rng("dropout"), x) < 1 - self.rate)
+        return jnp.where(mask, x / (1 - self.rate), 0)
 
 
 def uniform(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -10,7 +10,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
@@ -18,6 +17,7 @@ from clippy_jax.models.dense import Dense
 from clippy_jax.models.dropout import Dropout
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW
 from clippy_jax.models.precision import Precision
+from clippy_jax.models.rematerialisation import keep, rematerialised
 
 # Sentence-T5 at the published sizes, and a tiny one for tests.
 SIZES = {
@@ -26,7 +26,6 @@ SIZES = {
     "large": dict(width=1024, depth=24, heads=16, head_width=64, mlp_width=4096, embedding_width=768),
 }
 
-_KEPT = "kept for the backward pass"
 PAD = 0  # the token that fills a text up; everything else is a word
 
 
@@ -59,11 +58,8 @@ class SentenceT5(nn.Module):
             name="token_embedding",
         )
         bias = RelativePositionBias(config, name="relative_position_bias")(slots)
-        # As in the image tower, the backward pass finds the dense layers' outputs and computes the rest once more.
-        policy = None if self.rematerialise else jax.checkpoint_policies.save_only_these_names(_KEPT)
-        block = nn.remat(Block, prevent_cse=False, policy=policy)
         blocks = nn.scan(
-            block,
+            rematerialised(Block, self.rematerialise),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
@@ -104,7 +100,7 @@ class Block(nn.Module):
                 precision=self.precision.matmul,
                 name=name,
             )
-            return lambda inputs: checkpoint_name(layer(inputs), _KEPT)
+            return lambda inputs: keep(layer(inputs))
 
         def heads(name, deviation):
             projected = dense(config.heads * config.head_width, name, deviation)(normed)
@@ -117,7 +113,7 @@ class Block(nn.Module):
         logits = jnp.einsum("TqHK,TkHK->THqk", query, key, precision=self.precision.matmul)
         weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype))
         mixed = jnp.einsum("THqk,TkHK->TqHK", weights, value, precision=self.precision.matmul)
-        mixed = checkpoint_name(mixed.reshape(*words.shape[:2], config.heads * config.head_width), _KEPT)
+        mixed = keep(mixed.reshape(*words.shape[:2], config.heads * config.head_width))
         deviation = (config.heads * config.head_width) ** -0.5
         words = words + dropout(dense(config.width, "attention_out", deviation)(mixed))
 

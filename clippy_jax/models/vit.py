@@ -8,7 +8,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
@@ -17,6 +16,7 @@ from clippy_jax.models.dropout import uniform
 from clippy_jax.models.fused_attention import fused_attention, fused_attention_works
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
+from clippy_jax.models.rematerialisation import keep, rematerialised
 
 # The released DINO backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
 SIZES = {
@@ -28,7 +28,6 @@ SIZES = {
 }
 
 _INITIALIZER = nn.initializers.truncated_normal(0.02)
-_KEPT = "kept for the backward pass"
 
 
 @flax.struct.dataclass
@@ -79,10 +78,7 @@ class VisionTransformer(nn.Module):
             grid = (1, tokens.shape[1])
         tokens = jnp.concatenate([cls, tokens], axis=1)
 
-        # For the backward pass the dense layers' outputs are kept; norms, GELU and attention weights are computed once
-        # more: less memory, at no cost in time. Rematerialised, only the input of each block is kept.
-        policy = None if self.rematerialise else jax.checkpoint_policies.save_only_these_names(_KEPT)
-        block = nn.remat(Block, prevent_cse=False, policy=policy)
+        block = rematerialised(Block, self.rematerialise)
         blocks = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.depth)
         # The carry holds one attention map, which every block overwrites, so that asking for the last costs one map.
         attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention else None
@@ -115,7 +111,7 @@ class Block(nn.Module):
                 precision=self.precision.matmul,
                 name=name,
             )
-            return checkpoint_name(layer(inputs), _KEPT)
+            return keep(layer(inputs))
 
         # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
         qkv = dense(norm("norm1")(tokens), 3 * width, "qkv")
@@ -124,7 +120,7 @@ class Block(nn.Module):
             mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0)), None
         else:
             mixed, weights = _attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
-        tokens = tokens + dense(checkpoint_name(mixed.reshape(tokens.shape), _KEPT), width, "projection")
+        tokens = tokens + dense(keep(mixed.reshape(tokens.shape)), width, "projection")
 
         hidden = gelu(dense(norm("norm2")(tokens), self.config.mlp_width, "mlp_in"))
         tokens = tokens + dense(hidden, width, "mlp_out")

@@ -13,6 +13,7 @@ from clippy_jax.models.clippy import IMAGE_MEAN, IMAGE_STD, CLIPpy, l2_normalise
 from clippy_jax.models.vit import ImageTokens
 from clippy_jax.training.softmax_loss import softmax_contrastive_loss
 from tests.models import configurations
+from tests.models.operations import operations
 from tests.models.test_t5 import random_tokens
 from tests.models.test_vit import random_images
 from tests.models.torch_twin import gradients_of, params_of, random_twin, relative_error, relative_errors
@@ -158,16 +159,6 @@ def test_tensorfloat32_is_float32_on_cpu():
     exact = features(configurations.model(), params)
     for ours, theirs in zip(features(configurations.model(precision="tensorfloat32"), params), exact):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def operations(jaxpr, in_block=False):
-    """(operation, whether it is inside the scan over a tower's blocks) of a program, however deep."""
-    for equation in jaxpr.eqns:
-        yield equation, in_block
-        for value in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from operations(inner, in_block or equation.primitive.name == "scan")
 
 
 @pytest.mark.parametrize(
