@@ -6,6 +6,10 @@
 #
 # Each makes the virtual environment it needs in .venv first. PYTHON chooses the interpreter: make demo PYTHON=python3.12
 
+# A training step takes much memory from the system and gives it back. In large pages that costs next to nothing; in
+# small ones, a sixth of the demo's time. Understood by glibc from 2.35 on; no other C library minds.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -60,7 +60,7 @@ def main() -> None:
         default = size if many else size[0]
         command.add_argument("--batch_size", type=int, default=default, help="default: %(default)s", **many)
     for command in (step, inference):
-        command.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
+        command.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
         command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     arguments = vars(parser.parse_args())
     command, output = arguments.pop("command"), arguments.pop("output")

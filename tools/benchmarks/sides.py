@@ -21,6 +21,13 @@ PEERS = {"eager": "PyTorch", "compiled": "torch.compile"}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
 TURNS = 2
 
+# What all sides run with.
+VARIABLES = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # a GPU's memory is for all sides
+    # Memory comes from the system in large pages. A step of ours takes 2 GB anew, in 4 kB pages half a million of them.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
 
 class Side(NamedTuple):
     """One side, ready to be timed."""
@@ -48,7 +55,7 @@ def take_turns(module: str, sides: Sequence[str], work: Mapping[str, Any], steps
             finished = subprocess.run(
                 [sys.executable, "-m", module, side, json.dumps(dict(work)), str(steps)],
                 cwd=pathlib.Path(__file__).parents[2],
-                env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is for all sides
+                env=os.environ | VARIABLES,
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -46,13 +46,17 @@ SETTINGS = {
     "rematerialised": Setting(rematerialise=True),
     "4 microbatches": Setting(microbatches=4),
 }
+WHOLE, IN_PARTS = "texts of 77 tokens", "4 microbatches"  # the same work
 
 
 def measure(
     size: str, batch_size: int, steps: int, precision: str, settings: Sequence[str], peers: Sequence[str]
 ) -> Report:
-    """Times steps of all sides in the settings; the peers are of `sides.PEERS`."""
-    cases, where = [], None
+    """Times steps of all sides in the settings; the peers are of `sides.PEERS`.
+
+    Microbatches are measured beside our own step of the whole batch too, if that is among the settings.
+    """
+    cases, where, our_steps, temporary = [], None, {}, {}
     for setting in settings:
         work = dict(size=size, batch_size=batch_size, precision=precision, setting=setting)
         measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
@@ -63,23 +67,36 @@ def measure(
         spread = {side: sides.middle_half(one.seconds) for side, one in measured.items()}
         rate = max(one.matmul_rate for one in measured.values())
         ours = measured["ours"]
-        flops = ours.facts["flops"]
-        where = where or environment(ours.facts["device"], sides.PACKAGES)
+        flops, temporary[setting] = ours.facts["flops"], ours.facts["temporary_memory"] / 1e9
+        our_steps[setting] = seconds["ours"], spread["ours"]
+        where = where or environment(ours.facts["device"], sides.PACKAGES) | sides.VARIABLES
         for peer in peers:
             beside = f"{name}, beside {sides.PEERS[peer]}"
             memory = ours.peak_memory / 1e9, measured[peer].peak_memory / 1e9
-            # Of captions, the operations at the length of our first batch: what the peer spends on padding is no use.
+            # Of captions, the operations in our rows: what the peer spends on padding is no use.
             share = flops / seconds["ours"] / rate, flops / seconds[peer] / rate
             cases += [
                 Case(f"step time, {beside}", seconds["ours"], seconds[peer], "s", spread["ours"], spread[peer]),
                 Case(f"peak memory, {beside}", *memory, "GB"),
                 Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
             ]
+        if not peers:
+            cases += [
+                Case(f"step time, {name}", seconds["ours"], None, "s", spread["ours"]),
+                Case(f"peak memory, {name}", ours.peak_memory / 1e9, None, "GB"),
+            ]
         cases += [
             Case(f"compile time, {name}", ours.facts["compile_seconds"], None, "s"),
-            Case(f"temporary memory, {name}", ours.facts["temporary_memory"] / 1e9, None, "GB"),
+            Case(f"temporary memory, {name}", temporary[setting], None, "GB"),
             Case(f"FLOPs of a step, {name}", flops / 1e12, None, "TFLOP"),
             Case(f"matmul rate, {name}", rate / 1e12, None, "TFLOP/s"),
+        ]
+    if {WHOLE, IN_PARTS} <= set(settings):
+        beside = f"{size}, {precision}, batch {batch_size}, {IN_PARTS} beside the whole batch"
+        (parts, parts_spread), (whole, whole_spread) = our_steps[IN_PARTS], our_steps[WHOLE]
+        cases += [
+            Case(f"step time, {beside}", parts, whole, "s", parts_spread, whole_spread),
+            Case(f"temporary memory, {beside}", temporary[IN_PARTS], temporary[WHOLE], "GB"),
         ]
     return Report(where, cases)
 
@@ -171,17 +188,6 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
     jax.block_until_ready(state)
     programs = {}
 
-    def compiled(images, texts):
-        if texts.tokens.shape not in programs:
-            step = jax.jit(make_train_step(config, one_device), donate_argnums=0)
-            programs[texts.tokens.shape] = step.lower(state, images, texts).compile()
-        return programs[texts.tokens.shape]
-
-    start = time.perf_counter()
-    temporary_memory = compiled(*batches[0]).memory_analysis().temp_size_in_bytes
-    seconds = time.perf_counter() - start
-    facts = sides.jax_facts() | {"compile_seconds": seconds, "temporary_memory": temporary_memory}
-
     def forward(params, images, texts):
         def apply(inputs, method):
             key = {"dropout": jax.random.key(0)}
@@ -189,13 +195,28 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
 
         return apply(images, "encode_image"), apply(texts, "encode_packed_texts")
 
-    # The gradient of a matrix product is two matrix products. What rematerialisation computes again is no gain.
-    facts["flops"] = 3 * matmul_flops(forward, state.params, *batches[0])
+    def compiled(images, texts):
+        if texts.tokens.shape not in programs:
+            step = jax.jit(make_train_step(config, one_device), donate_argnums=0)
+            # The gradient of a matrix product is two matrix products. What rematerialisation computes again is no gain.
+            flops = 3 * matmul_flops(forward, state.params, images, texts)
+            start = time.perf_counter()
+            program = step.lower(state, images, texts).compile()
+            programs[texts.tokens.shape] = program, flops, time.perf_counter() - start
+        return programs[texts.tokens.shape]
+
+    program, _, seconds = compiled(*batches[0])
+    temporary_memory = program.memory_analysis().temp_size_in_bytes
+    facts = sides.jax_facts() | {"compile_seconds": seconds, "temporary_memory": temporary_memory}
+    flops_of_steps = []
 
     def run(i: int) -> None:
         nonlocal state
-        state, metrics = compiled(*batches[i])(state, *batches[i])
+        program, flops, _ = compiled(*batches[i])
+        state, metrics = program(state, *batches[i])
         jax.block_until_ready((state, metrics))
+        flops_of_steps.append(flops)
+        facts["flops"] = float(np.mean(flops_of_steps))
 
     return sides.Side(facts, run, sides.jax_peak_memory, lambda: sides.jax_matmul_rate(precision))
 
