@@ -1,7 +1,7 @@
 """Our speed beside the PyTorch peer's, the same work in one run: `python tools/benchmark.py step --output=FILE.json`.
 
     step   the training step of B/16 + T5-base, beside PyTorch, eager and compiled: time, peak memory, share of the
-           device's matmul rate; texts of 77 tokens, captions of real lengths, patch dropout
+           device's matmul rate; texts of 77 tokens, captions of real lengths, patch dropout, microbatches
     inference   images to embeddings, beside the same
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
@@ -23,7 +23,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 PEERS = ("eager", "compiled")
-SETTINGS = ("texts of 77 tokens", "captions of real lengths", "patch dropout 0.5", "rematerialised", "4 microbatches")
+SETTINGS = (
+    "texts of 77 tokens",
+    "captions of real lengths",
+    "patch dropout 0.5",
+    "rematerialised",
+    "4 microbatches",
+    "rematerialised, 4 microbatches",
+)
 MODULES = {
     "step": "training_step",
     "inference": "image_inference",
@@ -69,7 +76,7 @@ def main() -> None:
     own = [arguments[name] for name in ("teraflops", "link_gigabytes_per_second") if arguments.get(name) is not None]
     if len(own) == 1 or min(own, default=1) <= 0:
         parser.error("--teraflops and --link_gigabytes_per_second go together and must be positive")
-    if "4 microbatches" in arguments.get("settings", ()) and arguments["batch_size"] % 4:
+    if "4 microbatches" in " ".join(arguments.get("settings", ())) and arguments["batch_size"] % 4:
         parser.error("--batch_size must be a multiple of 4 for 4 microbatches")
     if command == "inference":
         arguments["batch_sizes"] = arguments.pop("batch_size")

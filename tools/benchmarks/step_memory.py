@@ -12,7 +12,7 @@ from tools.benchmarks.compiled_step import memory, recipe_config, step_and_argum
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
 
 SIZES = {"b16": (b16, 8192), "tiny": (shapes, 128)}  # recipe, global batch
-MICROBATCHES = (1, 8, 16)
+MICROBATCHES = (1, 4, 8, 16)
 PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 

@@ -45,8 +45,13 @@ SETTINGS = {
     "patch dropout 0.5": Setting(patch_dropout=0.5),
     "rematerialised": Setting(rematerialise=True),
     "4 microbatches": Setting(microbatches=4),
+    "rematerialised, 4 microbatches": Setting(rematerialise=True, microbatches=4),
 }
-WHOLE, IN_PARTS = "texts of 77 tokens", "4 microbatches"  # the same work
+# The same work, the batch whole and in parts.
+WHOLE_AND_PARTS = (
+    ("texts of 77 tokens", "4 microbatches"),
+    ("rematerialised", "rematerialised, 4 microbatches"),
+)
 
 
 def measure(
@@ -91,13 +96,14 @@ def measure(
             Case(f"FLOPs of a step, {name}", flops / 1e12, None, "TFLOP"),
             Case(f"matmul rate, {name}", rate / 1e12, None, "TFLOP/s"),
         ]
-    if {WHOLE, IN_PARTS} <= set(settings):
-        beside = f"{size}, {precision}, batch {batch_size}, {IN_PARTS} beside the whole batch"
-        (parts, parts_spread), (whole, whole_spread) = our_steps[IN_PARTS], our_steps[WHOLE]
-        cases += [
-            Case(f"step time, {beside}", parts, whole, "s", parts_spread, whole_spread),
-            Case(f"temporary memory, {beside}", temporary[IN_PARTS], temporary[WHOLE], "GB"),
-        ]
+    for whole, parts in WHOLE_AND_PARTS:
+        if {whole, parts} <= set(settings):
+            beside = f"{size}, {precision}, batch {batch_size}, {parts} beside the whole batch"
+            (in_parts, parts_spread), (at_once, whole_spread) = our_steps[parts], our_steps[whole]
+            cases += [
+                Case(f"step time, {beside}", in_parts, at_once, "s", parts_spread, whole_spread),
+                Case(f"temporary memory, {beside}", temporary[parts], temporary[whole], "GB"),
+            ]
     return Report(where, cases)
 
 
