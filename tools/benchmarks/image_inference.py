@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tools.benchmarks import sides
-from tools.benchmarks.report import Case, Report, environment
+from tools.benchmarks.report import Case, Report
 from tools.benchmarks.training_step import Setting, model_config
 
 
@@ -23,7 +23,7 @@ def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, p
         ours = measured["ours"]
         flops_of_image = ours.facts["flops"] / batch_size
         matmul_rate = max(one.matmul_rate for one in measured.values())
-        where = where or environment(ours.facts["device"], sides.PACKAGES) | sides.VARIABLES
+        where = where or sides.report_environment(ours.facts["device"])
         for peer in peers:
             beside = f"{name}, beside {sides.PEERS[peer]}"
             memory = ours.peak_memory / 1e9, measured[peer].peak_memory / 1e9

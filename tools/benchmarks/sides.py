@@ -17,16 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tools.benchmarks.report import environment
+
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile"}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
 TURNS = 2
 
-# What all sides run with.
-VARIABLES = {
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # a GPU's memory is for all sides
-    # Memory comes from the system in large pages. A step of ours takes 2 GB anew, in 4 kB pages half a million of them.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
+# Ours takes memory from the system in large pages: a step takes 2 GB anew, in pages of 4 kB half a million of them.
+# PyTorch keeps more of what it has; its step takes as long with large pages, or longer, so it goes without.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 class Side(NamedTuple):
@@ -55,7 +54,7 @@ def take_turns(module: str, sides: Sequence[str], work: Mapping[str, Any], steps
             finished = subprocess.run(
                 [sys.executable, "-m", module, side, json.dumps(dict(work)), str(steps)],
                 cwd=pathlib.Path(__file__).parents[2],
-                env=os.environ | VARIABLES,
+                env=_environment(side),
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -69,6 +68,18 @@ def take_turns(module: str, sides: Sequence[str], work: Mapping[str, Any], steps
                 before.seconds + turn.seconds,
             )
     return measured
+
+
+def report_environment(device: str) -> dict[str, Any]:
+    """Where the sides were measured, for the report."""
+    return environment(device, PACKAGES) | {f"{name} (ours)": value for name, value in LARGE_PAGES.items()}
+
+
+def _environment(side: str) -> dict[str, str]:
+    """The environment variables of a side."""
+    inherited = {name: value for name, value in os.environ.items() if name not in LARGE_PAGES}
+    inherited["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU's memory is for all sides
+    return inherited | (LARGE_PAGES if side == "ours" else {})
 
 
 def serve(sides: Mapping[str, Callable[..., Side]]) -> None:

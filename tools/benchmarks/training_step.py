@@ -18,7 +18,7 @@ from clippy_jax.config import (
     TextTowerConfig,
 )
 from tools.benchmarks import sides
-from tools.benchmarks.report import Case, Report, environment
+from tools.benchmarks.report import Case, Report
 
 SIZES = {"b16": ("B/16", "base", 32128), "tiny": ("Ti/16", "tiny", 100)}
 TEXT_LENGTH = 77
@@ -74,7 +74,7 @@ def measure(
         ours = measured["ours"]
         flops, temporary[setting] = ours.facts["flops"], ours.facts["temporary_memory"] / 1e9
         our_steps[setting] = seconds["ours"], spread["ours"]
-        where = where or environment(ours.facts["device"], sides.PACKAGES) | sides.VARIABLES
+        where = where or sides.report_environment(ours.facts["device"])
         for peer in peers:
             beside = f"{name}, beside {sides.PEERS[peer]}"
             memory = ours.peak_memory / 1e9, measured[peer].peak_memory / 1e9
