@@ -76,7 +76,8 @@ def main() -> None:
     own = [arguments[name] for name in ("teraflops", "link_gigabytes_per_second") if arguments.get(name) is not None]
     if len(own) == 1 or min(own, default=1) <= 0:
         parser.error("--teraflops and --link_gigabytes_per_second go together and must be positive")
-    if "4 microbatches" in " ".join(arguments.get("settings", ())) and arguments["batch_size"] % 4:
+    in_parts = any(setting.endswith("4 microbatches") for setting in arguments.get("settings", ()))
+    if in_parts and arguments["batch_size"] % 4:
         parser.error("--batch_size must be a multiple of 4 for 4 microbatches")
     if command == "inference":
         arguments["batch_sizes"] = arguments.pop("batch_size")
