@@ -1,10 +1,11 @@
 """What every evaluation's result carries beside its figures, so that a number can be quoted."""
 
+import abc
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(abc.ABC):
     """How a number was measured."""
 
     task: str
@@ -18,6 +19,6 @@ class Result:
     unreadable: tuple[str, ...]  # images that could not be read, and so were not counted
     seconds: float  # from reading the tree to the figures, prompts and compilation included
 
+    @abc.abstractmethod
     def figures(self) -> dict[str, float]:
         """The headline figures by name, for a log; shares between 0 and 1."""
-        raise NotImplementedError

@@ -9,7 +9,7 @@ _KEPT = "kept for the backward pass"
 
 
 def keep(x: Array) -> Array:
-    """The same array, marked as one that takes long to compute for what it holds: a dense layer's output, a mask."""
+    """The same array, marked as one that takes long to compute for what it holds: a matrix product, dropout's mask."""
     return checkpoint_name(x, _KEPT)
 
 

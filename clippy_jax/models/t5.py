@@ -92,7 +92,7 @@ class Block(nn.Module):
             return nn.RMSNorm(epsilon=1e-6, dtype=self.precision.dtype, name=name)
 
         def dense(features, name, deviation):
-            layer = Dense(
+            return Dense(
                 features,
                 use_bias=False,
                 kernel_init=nn.initializers.normal(deviation),
@@ -100,7 +100,6 @@ class Block(nn.Module):
                 precision=self.precision.matmul,
                 name=name,
             )
-            return lambda inputs: keep(layer(inputs))
 
         def heads(name, deviation):
             projected = dense(config.heads * config.head_width, name, deviation)(normed)

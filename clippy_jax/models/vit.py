@@ -111,7 +111,7 @@ class Block(nn.Module):
                 precision=self.precision.matmul,
                 name=name,
             )
-            return keep(layer(inputs))
+            return layer(inputs)
 
         # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
         qkv = dense(norm("norm1")(tokens), 3 * width, "qkv")

@@ -61,7 +61,7 @@ def measure(
 
     Microbatches are measured beside our own step of the whole batch too, if that is among the settings.
     """
-    cases, where, our_steps, temporary = [], None, {}, {}
+    cases, where, of_ours = [], None, {}
     for setting in settings:
         work = dict(size=size, batch_size=batch_size, precision=precision, setting=setting)
         measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
@@ -71,9 +71,8 @@ def measure(
         seconds = {side: float(typical(one.seconds)) for side, one in measured.items()}
         spread = {side: sides.middle_half(one.seconds) for side, one in measured.items()}
         rate = max(one.matmul_rate for one in measured.values())
-        ours = measured["ours"]
-        flops, temporary[setting] = ours.facts["flops"], ours.facts["temporary_memory"] / 1e9
-        our_steps[setting] = seconds["ours"], spread["ours"]
+        ours = of_ours[setting] = measured["ours"]
+        flops = ours.facts["flops"]
         where = where or sides.report_environment(ours.facts["device"])
         for peer in peers:
             beside = f"{name}, beside {sides.PEERS[peer]}"
@@ -92,17 +91,20 @@ def measure(
             ]
         cases += [
             Case(f"compile time, {name}", ours.facts["compile_seconds"], None, "s"),
-            Case(f"temporary memory, {name}", temporary[setting], None, "GB"),
+            Case(f"temporary memory, {name}", ours.facts["temporary_memory"] / 1e9, None, "GB"),
             Case(f"FLOPs of a step, {name}", flops / 1e12, None, "TFLOP"),
             Case(f"matmul rate, {name}", rate / 1e12, None, "TFLOP/s"),
         ]
     for whole, parts in WHOLE_AND_PARTS:
-        if {whole, parts} <= set(settings):
+        if {whole, parts} <= of_ours.keys():
             beside = f"{size}, {precision}, batch {batch_size}, {parts} beside the whole batch"
-            (in_parts, parts_spread), (at_once, whole_spread) = our_steps[parts], our_steps[whole]
+            both = of_ours[parts], of_ours[whole]
+            seconds = [float(np.median(one.seconds)) for one in both]
+            spread = [sides.middle_half(one.seconds) for one in both]
+            memory = [one.facts["temporary_memory"] / 1e9 for one in both]
             cases += [
-                Case(f"step time, {beside}", in_parts, at_once, "s", parts_spread, whole_spread),
-                Case(f"temporary memory, {beside}", temporary[parts], temporary[whole], "GB"),
+                Case(f"step time, {beside}", *seconds, "s", *spread),
+                Case(f"temporary memory, {beside}", *memory, "GB"),
             ]
     return Report(where, cases)
 
