@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clippy_jax.models.position_embedding import resize_position_embedding
-from tools.benchmarks.torch_clippy import interpolated_positions
+from tests.models.transformers_clippy import interpolated_positions
 
 TABLE = np.random.default_rng(0).normal(size=(1, 1 + 14 * 14, 8)).astype(np.float32)
 GRIDS = [(14, 14), (28, 28), (6, 6), (21, 28), (28, 21), (14, 20), (9, 14), (1, 3), (37, 5), (64, 64)]

@@ -12,13 +12,13 @@ from torch import Tensor
 from clippy_jax.config import ModelConfig
 from clippy_jax.weights.rules import to_flax
 from clippy_jax.weights.tables import clippy_rules
-from tools.benchmarks.torch_clippy import TorchCLIPpy
+from tests.models.transformers_clippy import TransformersCLIPpy
 
 
-def random_twin(config: ModelConfig, seed: int = 0, attention: str = "eager") -> TorchCLIPpy:
+def random_twin(config: ModelConfig, seed: int = 0, attention: str = "eager") -> TransformersCLIPpy:
     """A twin in evaluation mode whose every parameter is random: norms and biases too, so that none can be left out."""
     torch.manual_seed(seed)
-    twin = TorchCLIPpy(config, attention).eval()
+    twin = TransformersCLIPpy(config, attention).eval()
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
             noise = torch.randn(parameter.shape)
@@ -39,17 +39,17 @@ def random_twin(config: ModelConfig, seed: int = 0, attention: str = "eager") ->
     return twin
 
 
-def params_of(twin: TorchCLIPpy) -> dict[str, Any]:
+def params_of(twin: TransformersCLIPpy) -> dict[str, Any]:
     """The twin's weights as our parameter tree."""
     return _as_ours(twin, lambda parameter: parameter.detach())
 
 
-def gradients_of(twin: TorchCLIPpy) -> dict[str, Any]:
+def gradients_of(twin: TransformersCLIPpy) -> dict[str, Any]:
     """The gradients that the last `backward` left in the twin, as a tree like our parameters."""
     return _as_ours(twin, lambda parameter: parameter.grad)
 
 
-def public_names(twin: TorchCLIPpy) -> dict[str, list[Tensor]]:
+def public_names(twin: TransformersCLIPpy) -> dict[str, list[Tensor]]:
     """The names of the public CLIPpy checkpoint, each with the parameters that it holds one above the other."""
     visual, names = twin.visual, {"logit_scale": [twin.logit_scale]}
     trunk = {
@@ -95,7 +95,7 @@ def _weight_and_bias(name: str, *layers: torch.nn.Module) -> dict[str, list[Tens
     return {f"{name}.{kind}": [getattr(layer, kind) for layer in layers] for kind in ("weight", "bias")}
 
 
-def _as_ours(twin: TorchCLIPpy, value: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def _as_ours(twin: TransformersCLIPpy, value: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     tensors = {
         name: torch.cat([value(part) for part in parts]) if len(parts) > 1 else value(parts[0])
         for name, parts in public_names(twin).items()

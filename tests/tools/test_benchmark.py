@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,8 @@ def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
         else:
             assert math.isclose(case["ratio"], case["ours"] / case["peer"]) and case["peer"] > 0
     assert list(output.parent.iterdir()) == [output]
+    parts = re.findall(r"^(\d+)/(\d+) after \d+ s", result.stderr, re.MULTILINE)
+    assert parts == [(str(i + 1), str(len(parts))) for i in range(len(parts))] and len(parts) > 1
 
 
 @pytest.mark.parametrize(

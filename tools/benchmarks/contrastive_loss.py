@@ -18,6 +18,7 @@ import numpy as np  # noqa: E402
 from clippy_jax.config import LossConfig  # noqa: E402
 from clippy_jax.training.losses import contrastive_loss  # noqa: E402
 from clippy_jax.training.sharding import batch_sharding, make_mesh  # noqa: E402
+from tools.benchmarks.progress import Progress  # noqa: E402
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
 
 SIZES = {"full": (768, 4096, 65536), "tiny": (16, 64, 1024)}  # width, timed batch, batch whose memory is computed
@@ -36,7 +37,9 @@ def measure(size: str, steps: int) -> Report:
     sides = {kind: _our_loss(kind, features) for kind in KINDS} | {"peer": device}
     report = environment(f"{mesh.size} x {jax.devices()[0].device_kind} (peer: {where})", PACKAGES)
     seconds = {side: [] for side in sides}
+    progress = Progress(1 + steps)
     for i in range(1 + steps):
+        progress.begin("each loss once")
         for side, step in sides.items():
             start = time.perf_counter()
             step()

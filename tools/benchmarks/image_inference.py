@@ -1,11 +1,15 @@
 """Image inference, ours and PyTorch's: uint8 images in, unit patch and image embeddings out."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from clippy_jax.config import parse_model
 from tools.benchmarks import sides
+from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report
 from tools.benchmarks.training_step import Setting, model_config
 
@@ -13,10 +17,12 @@ from tools.benchmarks.training_step import Setting, model_config
 def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str]) -> Report:
     """Times batches of all sides; the peers are of `sides.PEERS`."""
     cases, where = [], None
+    model = dataclasses.asdict(model_config(size, precision, Setting()))
+    progress = Progress(len(batch_sizes) * sides.TURNS * (1 + len(peers)))
     for batch_size in batch_sizes:
-        work = dict(size=size, batch_size=batch_size, precision=precision)
-        measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
         name = f"{size}, {precision}, batch {batch_size}"
+        work = dict(model=model, batch_size=batch_size)
+        measured = sides.take_turns(__name__, ("ours", *peers), work, steps, name, progress)
         rates = {side: batch_size / np.array(one.seconds) for side, one in measured.items()}
         median = {side: float(np.median(rate)) for side, rate in rates.items()}
         spread = {side: sides.middle_half(rate) for side, rate in rates.items()}
@@ -46,14 +52,14 @@ def _images(batch_size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
 
 
-def _ours(size: str, batch_size: int, precision: str) -> sides.Side:
+def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     import jax
 
     from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.state import init_params
     from tools.benchmarks.matmul_flops import matmul_flops
 
-    config = model_config(size, precision, Setting())
+    config = parse_model(model)
     params = jax.jit(lambda key: init_params(config, 224, key))(jax.random.key(0))
     images = jax.device_put(_images(batch_size))
 
@@ -65,23 +71,24 @@ def _ours(size: str, batch_size: int, precision: str) -> sides.Side:
         sides.jax_facts() | {"flops": matmul_flops(encode, params, images)},
         lambda _: jax.block_until_ready(compiled(params, images)),
         sides.jax_peak_memory,
-        lambda: sides.jax_matmul_rate(precision),
+        lambda: sides.jax_matmul_rate(config.precision),
     )
 
 
-def _peer(size: str, batch_size: int, precision: str, *, compiled: bool) -> sides.Side:
+def _peer(model: Mapping[str, Any], batch_size: int, *, compiled: bool) -> sides.Side:
     import torch
 
     from tools.benchmarks.torch_clippy import TorchCLIPpy
 
-    device = sides.torch_device(precision)
-    model = TorchCLIPpy(model_config(size, precision, Setting()), "sdpa").to(device).eval()
+    config = parse_model(model)
+    device = sides.torch_device(config.precision)
+    clippy = TorchCLIPpy(config).to(device).eval()
     images = torch.from_numpy(_images(batch_size)).to(device)
-    encode = torch.compile(model.encode_image) if compiled else model.encode_image
+    encode = torch.compile(clippy.encode_image) if compiled else clippy.encode_image
 
     @torch.no_grad()
     def run(_: int) -> None:
-        with sides.torch_autocast(device, precision):
+        with sides.torch_autocast(device, config.precision):
             encode(images)
         sides.torch_wait(device)
 
@@ -89,7 +96,7 @@ def _peer(size: str, batch_size: int, precision: str, *, compiled: bool) -> side
         sides.torch_facts(device),
         run,
         functools.partial(sides.torch_peak_memory, device),
-        functools.partial(sides.torch_matmul_rate, device, precision),
+        functools.partial(sides.torch_matmul_rate, device, config.precision),
     )
 
 

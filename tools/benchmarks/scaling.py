@@ -16,6 +16,7 @@ import sys
 from typing import Any, NamedTuple
 
 from tools.benchmarks.machines import MACHINES, Machine
+from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax")
@@ -48,9 +49,12 @@ def measure(size: str, teraflops: float | None = None, link_gigabytes_per_second
         machines += (Machine("your machine", teraflops, teraflops, link, math.inf, link),)
     where = environment("cpu, virtual", PACKAGES)
     work = [(recipe, pairs, devices, *program) for program, devices in itertools.product(programs, counts)]
+    progress, cases = Progress(len(work)), []
     with concurrent.futures.ThreadPoolExecutor(where["cores"]) as processes:
         found = processes.map(_compile_in_a_process, work)
-        cases = [case for one, facts in zip(work, found) for case in _cases(size, *one[2:], facts, machines)]
+        for one in work:
+            progress.begin("compiling for {2} devices: {3}, {4}, microbatches {5}".format(*one))
+            cases += _cases(size, *one[2:], next(found), machines)
     return Report(where, cases)
 
 

@@ -2,7 +2,7 @@
 
 So the peak memory of each is its own, and each has the machine to itself: beside a living but idle process of 5 GB a
 step took up to a quarter longer than without, on a machine that reclaims idle memory. The sides take turns, so that
-whatever else the machine does meets all of them. Needs no more than jax, flax, optax, torch and transformers.
+whatever else the machine does meets all of them. Needs no more than jax, flax, optax and torch.
 """
 
 import json
@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import environment
 
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile"}
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch")
 TURNS = 2
 
 # Ours takes memory from the system in large pages: a step takes 2 GB anew, in pages of 4 kB half a million of them.
@@ -46,11 +47,17 @@ class Measured(NamedTuple):
     seconds: list[float]
 
 
-def take_turns(module: str, sides: Sequence[str], work: Mapping[str, Any], steps: int) -> dict[str, Measured]:
-    """Times `TURNS * steps` runs of each side; `module` is the one that calls `serve`, `work` goes to its functions."""
+def take_turns(
+    module: str, sides: Sequence[str], work: Mapping[str, Any], steps: int, name: str, progress: Progress
+) -> dict[str, Measured]:
+    """Times `TURNS * steps` runs of each side; `module` is the one that calls `serve`, `work` goes to its functions.
+
+    Each turn is a part of the progress, `name` what the work is called there.
+    """
     measured: dict[str, Measured] = {}
     for _ in range(TURNS):
         for side in sides:
+            progress.begin(f"{name}: {PEERS.get(side, side)}")
             finished = subprocess.run(
                 [sys.executable, "-m", module, side, json.dumps(dict(work)), str(steps)],
                 cwd=pathlib.Path(__file__).parents[2],

@@ -9,6 +9,7 @@ import jax  # noqa: E402
 
 from configs import b16, shapes  # noqa: E402
 from tools.benchmarks.compiled_step import memory, recipe_config, step_and_arguments  # noqa: E402
+from tools.benchmarks.progress import Progress  # noqa: E402
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
 
 SIZES = {"b16": (b16, 8192), "tiny": (shapes, 128)}  # recipe, global batch
@@ -20,7 +21,9 @@ def measure(size: str) -> Report:
     """The memory of a recipe's step over all devices, rematerialised, by the number of microbatches."""
     recipe, batch_size = SIZES[size]
     cases = []
+    progress = Progress(len(MICROBATCHES))
     for count in MICROBATCHES:
+        progress.begin(f"compiling the step in {count} microbatches")
         step, arguments = step_and_arguments(recipe_config(recipe, batch_size, microbatches=count))
         for part, count_of_bytes in memory(step.lower(*arguments).compile()).items():
             name = f"{part}, {size}, global batch {batch_size}, microbatches {count}, rematerialised"

@@ -7,6 +7,7 @@ mean difference of our images from the exact transform: Pillow's decoding, crop 
 """
 
 import argparse
+import functools
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
 
 READS = 20  # samples read alone for each image of a batch: reading is too fast to be timed over fewer
@@ -55,23 +57,26 @@ def measure(size: str, batch_size: int, steps: int) -> Report:
     """
     where = environment("cpu", PACKAGES)
     cases = []
+    progress = Progress(3 * 2 * (1 + ROUNDS[size]))
     for photos in (SMALL, LARGE):
         with tempfile.TemporaryDirectory() as folder:
             _write_data(pathlib.Path(folder), *getattr(photos, size), photos.sides)
             name = "JPEGs of {}-{} px".format(*photos.sides)
             target = f"{IMAGE_SIZE} px uint8 + tokens, batch {batch_size}"
-            cases.append(_compare("batches", f"tars of {name} to {target}", folder, batch_size, steps, ROUNDS[size]))
+            load = functools.partial(_compare, folder, batch_size, steps, ROUNDS[size], progress)
+            cases.append(load("batches", f"tars of {name} to {target}"))
             cases.append(_error(f"mean error of an image, {name}", folder))
             if photos is SMALL:
-                cases.append(_compare("reading", "reading alone", folder, batch_size, steps, ROUNDS[size]))
+                cases.append(load("reading", "reading alone"))
     return Report(where, cases)
 
 
-def _compare(work: str, name: str, folder: str, batch_size: int, steps: int, rounds: int) -> Case:
+def _compare(folder: str, batch_size: int, steps: int, rounds: int, progress: Progress, work: str, name: str) -> Case:
     """The speed of both sides."""
     rates = {"ours": [], "peer": []}
     for i in range(1 + rounds):
         for side in rates:
+            progress.begin(f"{name}: {'ours' if side == 'ours' else 'webdataset + Pillow'}")
             rate = _run(side, work, folder, batch_size, steps)
             if i > 0:
                 rates[side].append(rate)

@@ -5,7 +5,8 @@ import functools
 import math
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from clippy_jax.config import (
     OptimizerConfig,
     ScheduleConfig,
     TextTowerConfig,
+    parse_model,
 )
 from tools.benchmarks import sides
+from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report
 
 SIZES = {"b16": ("B/16", "base", 32128), "tiny": ("Ti/16", "tiny", 100)}
@@ -62,10 +65,15 @@ def measure(
     Microbatches are measured beside our own step of the whole batch too, if that is among the settings.
     """
     cases, where, of_ours = [], None, {}
+    progress = Progress(len(settings) * sides.TURNS * (1 + len(peers)))
     for setting in settings:
-        work = dict(size=size, batch_size=batch_size, precision=precision, setting=setting)
-        measured = sides.take_turns(__name__, ("ours", *peers), work, steps)
+        work = dict(
+            model=dataclasses.asdict(model_config(size, precision, SETTINGS[setting])),
+            batch_size=batch_size,
+            setting=setting,
+        )
         name = f"{size}, {precision}, batch {batch_size}, {setting}"
+        measured = sides.take_turns(__name__, ("ours", *peers), work, steps, name, progress)
         # Texts of different lengths take different times: their mean is what counts, of equal steps the median.
         typical = np.mean if SETTINGS[setting].captions else np.median
         seconds = {side: float(typical(one.seconds)) for side, one in measured.items()}
@@ -110,7 +118,7 @@ def measure(
 
 
 def model_config(size: str, precision: str, setting: Setting) -> ModelConfig:
-    """The model that both sides train."""
+    """The model that both sides train. Imports JAX, which PyTorch's process does without: it gets the outcome."""
     from clippy_jax.models import t5, vit
 
     image, text, vocabulary_size = SIZES[size]
@@ -133,14 +141,14 @@ def model_config(size: str, precision: str, setting: Setting) -> ModelConfig:
     )
 
 
-def _batches(size: str, batch_size: int, setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(vocabulary_size: int, batch_size: int, setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and token ids, padded to TEXT_LENGTH; the same ones on every side and in every turn."""
     random = np.random.default_rng(0)
     # A lognormal distribution with the mean and the deviation of CC-12M's captions.
     variance = np.log(1 + (16.3 / 20.2) ** 2)
     while True:
         images = random.integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
-        tokens = random.integers(3, SIZES[size][2], (batch_size, TEXT_LENGTH), dtype=np.int32)
+        tokens = random.integers(3, vocabulary_size, (batch_size, TEXT_LENGTH), dtype=np.int32)
         if setting.captions:
             lengths = random.lognormal(np.log(20.2) - variance / 2, variance**0.5, batch_size).round()
             tokens[np.arange(TEXT_LENGTH) >= np.clip(lengths, 2, TEXT_LENGTH)[:, None]] = 0
@@ -150,8 +158,8 @@ def _batches(size: str, batch_size: int, setting: Setting) -> Iterator[tuple[np.
 class _Repeated:
     """The i-th batch for any i, made once."""
 
-    def __init__(self, size: str, batch_size: int, setting: Setting, place):
-        self._source, self._place, self._batches = _batches(size, batch_size, setting), place, []
+    def __init__(self, vocabulary_size: int, batch_size: int, setting: Setting, place):
+        self._source, self._place, self._batches = _batches(vocabulary_size, batch_size, setting), place, []
         self._varying = setting.captions
 
     def __getitem__(self, i: int):
@@ -161,7 +169,7 @@ class _Repeated:
         return self._batches[i]
 
 
-def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Side:
+def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side:
     import jax
     from jax.sharding import Mesh
 
@@ -175,7 +183,7 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
     chosen = SETTINGS[setting]
     # The part of a configuration that the step reads.
     config = types.SimpleNamespace(
-        model=model_config(size, precision, chosen),
+        model=parse_model(model),
         loss=LossConfig("softmax", "mean"),
         microbatches=chosen.microbatches,
         parameter_sharding="replicated",
@@ -190,7 +198,7 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
         packing = find_packing(tokens, texts_per_pack, chosen.microbatches)
         return jax.device_put((images, fill_rows(packing, rounded_rows(packing.rows, texts_per_pack))))
 
-    batches = _Repeated(size, batch_size, chosen, place)
+    batches = _Repeated(config.model.text.vocabulary_size, batch_size, chosen, place)
     optimizer = make_optimizer(OPTIMIZER, SCHEDULE)
     state = jax.jit(lambda key: init_state(config.model, config.loss, 224, optimizer, (), key))(jax.random.key(0))
     jax.block_until_ready(state)
@@ -226,34 +234,37 @@ def _ours(size: str, batch_size: int, precision: str, setting: str) -> sides.Sid
         flops_of_steps.append(flops)
         facts["flops"] = float(np.mean(flops_of_steps))
 
-    return sides.Side(facts, run, sides.jax_peak_memory, lambda: sides.jax_matmul_rate(precision))
+    return sides.Side(facts, run, sides.jax_peak_memory, lambda: sides.jax_matmul_rate(config.model.precision))
 
 
-def _peer(size: str, batch_size: int, precision: str, setting: str, *, compiled: bool) -> sides.Side:
+def _peer(model: Mapping[str, Any], batch_size: int, setting: str, *, compiled: bool) -> sides.Side:
     import torch
 
     from tools.benchmarks.torch_clippy import TorchCLIPpy, contrastive_loss
 
-    device, chosen = sides.torch_device(precision), SETTINGS[setting]
-    model = TorchCLIPpy(model_config(size, precision, chosen), "sdpa").to(device).train()
-    batches = _Repeated(
-        size, batch_size, chosen, lambda *batch: [torch.from_numpy(part.copy()).to(device) for part in batch]
-    )
-    undecayed = [p for name, p in model.named_parameters() if p.ndim < 2 or "bias" in name]
-    decayed = [p for name, p in model.named_parameters() if not (p.ndim < 2 or "bias" in name)]
+    config = parse_model(model)
+    device = sides.torch_device(config.precision)
+    clippy = TorchCLIPpy(config).to(device).train()
+
+    def place(*batch):
+        return [torch.from_numpy(part.copy()).to(device) for part in batch]
+
+    batches = _Repeated(config.text.vocabulary_size, batch_size, SETTINGS[setting], place)
+    undecayed = [p for name, p in clippy.named_parameters() if p.ndim < 2 or "bias" in name]
+    decayed = [p for name, p in clippy.named_parameters() if not (p.ndim < 2 or "bias" in name)]
     groups = [{"params": undecayed, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.2}]
     optimizer = torch.optim.AdamW(groups, lr=5e-8, betas=(0.9, 0.999), eps=1e-8, fused=True)
-    forward = torch.compile(model) if compiled else model
+    forward = torch.compile(clippy) if compiled else clippy
 
     def run(i: int) -> None:
         optimizer.zero_grad(set_to_none=True)
-        with sides.torch_autocast(device, precision):
+        with sides.torch_autocast(device, config.precision):
             image, text, logit_scale = forward(*batches[i])
         loss = contrastive_loss(image.float(), text.float(), logit_scale)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, np.log(100))
+            clippy.logit_scale.clamp_(0, np.log(100))
         loss.item()
         sides.torch_wait(device)
 
@@ -261,7 +272,7 @@ def _peer(size: str, batch_size: int, precision: str, setting: str, *, compiled:
         sides.torch_facts(device),
         run,
         functools.partial(sides.torch_peak_memory, device),
-        functools.partial(sides.torch_matmul_rate, device, precision),
+        functools.partial(sides.torch_matmul_rate, device, config.precision),
     )
 
 
