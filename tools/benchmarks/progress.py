@@ -5,7 +5,7 @@ import time
 
 
 class Progress:
-    """Says what is measured next, the how manieth part of all that is, and how long the rest may take."""
+    """Says what is measured next, as which of all parts, and how long the rest may take."""
 
     def __init__(self, parts: int):
         """All parts are taken to last as long as each other."""
