@@ -55,7 +55,9 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     assert float(done.stdout) >= 0
 
 
-@pytest.mark.parametrize("command", ["step --batch_size=2 --steps=1 --peers=eager", "loss --steps=1"])
+@pytest.mark.parametrize(
+    "command", ["step --batch_size=2 --steps=1 --peers=eager --settings=rematerialised", "loss --steps=1"]
+)
 def test_benchmarks_of_a_bare_gpu_machine_need_only_torch_besides(command, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BARE)  # Python runs it first, in the processes of the sides as well
     done = subprocess.run(
