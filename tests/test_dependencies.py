@@ -4,8 +4,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 # Python code after which nothing of these packages is found, as if they had not been installed.
@@ -53,22 +51,6 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) >= 0
-
-
-@pytest.mark.parametrize(
-    "command", ["step --batch_size=2 --steps=1 --peers=eager --settings=rematerialised", "loss --steps=1"]
-)
-def test_benchmarks_of_a_bare_gpu_machine_need_only_torch_besides(command, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(BARE)  # Python runs it first, in the processes of the sides as well
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "benchmark.py", *command.split(), "--size=tiny", "--output=report.json"],
-        env={"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report.json").exists()
 
 
 def test_dependencies_point_one_way():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import re
 import subprocess
@@ -9,15 +10,20 @@ import sys
 
 import pytest
 
+from tests.test_dependencies import BARE
+
 BENCHMARK = pathlib.Path(__file__).parents[2] / "tools" / "benchmark.py"
 SPEED = "of one device's speed"
 PAPER = {"GB a device", "TFLOP a device", "s on paper", SPEED}
 ALONE = {"MB", "TFLOP", "GFLOP", "TFLOP/s", "1 / 255"} | PAPER  # units of what has no peer
 SHARE = "FLOPs/s over the matmul rate"
+ON_A_BARE_MACHINE = {"step", "inference", "loss"}  # with jax, flax, optax, jaxtyping and torch alone
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, str(BENCHMARK), *arguments], capture_output=True, text=True)
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(BENCHMARK), *arguments], env=os.environ | environment, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,9 @@ def run(*arguments):
 )
 def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     command, output = arguments[0], tmp_path / "new folder" / "report.json"
-    result = run(*arguments, "--size=tiny", f"--output={output}")
+    # Python runs this file first, in the processes of the sides as well.
+    (tmp_path / "sitecustomize.py").write_text(BARE if command in ON_A_BARE_MACHINE else "")
+    result = run(*arguments, "--size=tiny", f"--output={output}", PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     report = json.loads(output.read_text())
     assert report["environment"]["cores"] >= 1 and "cpu" in report["environment"]["device"]
