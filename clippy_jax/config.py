@@ -86,7 +86,7 @@ class InputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The contrastive loss (`training/losses.py`)."""
+    """The contrastive loss (`training/losses/contrastive.py`)."""
 
     # "ring" is "softmax" in memory linear in the batch, for 32k pairs and more; "sigmoid" is SigLIP's.
     kind: Literal["softmax", "ring", "sigmoid"]
@@ -117,7 +117,7 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When the train state is saved and which saves are kept (`training/checkpointing.py`)."""
+    """When the train state is saved and which saves are kept (`run/checkpointing.py`)."""
 
     every_steps: int  # 0 for not by steps
     every_minutes: float  # 0 for not by the clock
@@ -143,7 +143,7 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalsConfig:
-    """Evaluations during training (`periodic_evaluation.py`)."""
+    """Evaluations during training (`evaluators/periodic.py`)."""
 
     batch_size: int
     image_size: int  # pixels along each side of an evaluation image

@@ -14,14 +14,14 @@ from typing import Any
 
 import jax
 
+from clippy_jax import processes
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators import class_embedding_cache, report
-from clippy_jax.evaluators.class_embedding_cache import ClassEmbeddingCache
-from clippy_jax.evaluators.parameter_digest import parameter_digest
+from clippy_jax.evaluators import report
 from clippy_jax.evaluators.tasks import TASKS, Option
-from clippy_jax.inference import load_model
-from clippy_jax.training import distributed
+from clippy_jax.inference import class_embedding_cache, load_model
+from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
+from clippy_jax.weights.parameter_digest import parameter_digest
 
 
 def flags() -> Parser:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, path in paths.items():
         TASKS[name].check(path, **keywords[name])
 
-    distributed.initialize(args.coordinator_address, args.process_count, args.process_id)
+    processes.initialize(args.coordinator_address, args.process_count, args.process_id)
     model = load_model(args.checkpoint, args.tokenizer)
     digest = parameter_digest(model.params)
     if args.class_cache:

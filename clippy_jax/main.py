@@ -47,13 +47,13 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorBoard loads TensorFlow where it is installed
     # Imported here so that a wrong command is answered at once.
+    from clippy_jax import processes
+    from clippy_jax.run.compilation import keep_programs
     from clippy_jax.train import train_and_evaluate
-    from clippy_jax.training import distributed
-    from clippy_jax.training.compilation import keep_programs
 
     # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
-    distributed.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
+    processes.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
     keep_programs(_WORKDIR.value)
     train_and_evaluate(config, _WORKDIR.value)
 

@@ -18,10 +18,10 @@ import PIL.ImageOps
 from clippy_jax.analysis import segment_picture
 from clippy_jax.command_line import Parser
 from clippy_jax.config import check_image_size
+from clippy_jax.datasets import image_file, voc_tree
+from clippy_jax.datasets.segmentation_tree import SegmentationTree
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL, photo_prompt
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators import evaluation_image, voc_tree
-from clippy_jax.evaluators.segmentation_tree import SegmentationTree
-from clippy_jax.evaluators.vocabulary import IGNORED_LABEL, photo_prompt
 
 
 def flags() -> Parser:
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prompts = [photo_prompt(name) for name in names]
         photos, truths = [_photo(path) for path in args.image], None
     # Imported here so that a wrong command is answered at once.
-    from clippy_jax.evaluators.prompt_embeddings import class_embeddings
-    from clippy_jax.evaluators.segmentation import segment
     from clippy_jax.inference import load_model
+    from clippy_jax.inference.prompts import class_embeddings
+    from clippy_jax.inference.segments import segment
 
     model = load_model(args.checkpoint, args.tokenizer)
     image_size = model.image_size if args.image_size is None else args.image_size
@@ -97,7 +97,7 @@ def _words(labels: str | None) -> list[str]:
 def _photo(path: str) -> PIL.Image.Image:
     """A photo the way up that its camera noted."""
     try:
-        image = evaluation_image.open_image(pathlib.Path(path))
+        image = image_file.open_image(pathlib.Path(path))
     except OSError:
         raise InputError(f"--image={path} cannot be read as an image") from None
     return PIL.ImageOps.exif_transpose(image).convert("RGB")
@@ -112,7 +112,7 @@ def scenes(tree: SegmentationTree, count: int) -> tuple[list[PIL.Image.Image], l
     for index in chosen:
         tree.size(index)
         try:
-            photos.append(evaluation_image.open_image(tree.images[index]).convert("RGB"))
+            photos.append(image_file.open_image(tree.images[index]).convert("RGB"))
         except OSError:
             raise InputError(f"{tree.images[index]} cannot be read as an image") from None
         truths.append(tree.labels(index))

@@ -14,19 +14,19 @@ from jax.sharding import Mesh
 
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError
+from clippy_jax.evaluators.periodic import PeriodicEvaluation
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import TrainingInput
-from clippy_jax.periodic_evaluation import PeriodicEvaluation
-from clippy_jax.training.checkpointing import Checkpointer
-from clippy_jax.training.compilation import StepPrograms
-from clippy_jax.training.metric_writer import MetricWriter, log_line
+from clippy_jax.mesh import check_batch_size, make_mesh, state_sharding
+from clippy_jax.run.checkpointing import Checkpointer
+from clippy_jax.run.compilation import StepPrograms
+from clippy_jax.run.metrics import MetricWriter, log_line
+from clippy_jax.run.overview import config_overview, parameter_overview
+from clippy_jax.run.profiling import Profiler
+from clippy_jax.run.workdir import prepare_workdir
 from clippy_jax.training.optimizer import make_optimizer
-from clippy_jax.training.overview import config_overview, parameter_overview
-from clippy_jax.training.profiling import Profiler
-from clippy_jax.training.sharding import check_batch_size, make_mesh, state_sharding
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
-from clippy_jax.training.workdir import prepare_workdir
 from clippy_jax.weights.load import initialise
 
 

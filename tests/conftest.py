@@ -14,3 +14,15 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
+from tests.inputs import (
+    encoded,
+    input_config,
+    photo,
+    shards,
+    spiece_folder,
+    tokenizer_json_folder,
+    write_shard,
+    write_tar,
+)

@@ -1,8 +1,12 @@
 """What may import what: the models, the step and the weights run where little more than JAX is installed."""
 
+import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -24,7 +28,9 @@ import jax
 import numpy as np
 from clippy_jax.config import parse_model
 from clippy_jax.models import clippy, t5, vit
-from clippy_jax.training import losses, optimizer, schedule, sharding, softmax_loss, state, step
+from clippy_jax import mesh
+from clippy_jax.training import optimizer, schedule, state, step
+from clippy_jax.training.losses import softmax
 from clippy_jax.weights import rules, tables
 
 model = parse_model({
@@ -38,7 +44,7 @@ tensors = rules.to_torch(jax.device_get(params), tables.clippy_rules(gated=False
 back = rules.to_flax(tensors, tables.clippy_rules(gated=False, image_projection=False))
 images, tokens = np.zeros((2, 32, 48, 3), np.uint8), np.ones((2, 4), np.int32)
 image, text, logit_scale = clippy.CLIPpy(model).apply({"params": back}, images, tokens)
-print(float(softmax_loss.softmax_contrastive_loss(image, text, logit_scale, "mean")))
+print(float(softmax.softmax_contrastive_loss(image, text, logit_scale, "mean")))
 """
 
 
@@ -53,17 +59,83 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     assert float(done.stdout) >= 0
 
 
+# The house from the ground up: what stands on a line may import what stands on that line or on one before it.
+FLOORS = (
+    ("errors",),
+    ("config", "command_line", "mesh", "processes", "whole_files"),
+    ("models", "datasets"),
+    ("input_pipeline",),
+    ("training",),
+    ("run",),
+    ("weights",),
+    ("inference",),
+    ("evaluators",),
+    ("analysis",),
+    ("shapes",),
+    ("train", "main", "evaluate", "segment", "__init__"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imported(source: str, module: str) -> set[str]:
+    """The modules of the package that a module's source text imports, however it is written and wherever it stands.
+
+    Args:
+      source: the text.
+      module: its name, for relative imports; that of a package ends in `.__init__`.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*module.split(".")[: -node.level], *(node.module or "").split(".")] if node.level else [node.module]
+            base = ".".join(filter(None, base))
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            found |= {argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+    return {name for name in found if name.startswith("clippy_jax.")}
+
+
+def room(module: str) -> str:
+    """The file or folder directly under the package in which a module stands."""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import clippy_jax.weights.rules",
+        "import clippy_jax.weights.rules as rules",
+        "from clippy_jax import weights",
+        "from clippy_jax.weights import rules",
+        "from clippy_jax.weights.rules import Rule",
+        "from ..weights import rules",
+        "from .. import weights",
+        "def later():\n    from clippy_jax.weights import rules",
+        "importlib.import_module('clippy_jax.weights.rules')",
+        "__import__('clippy_jax.weights')",
+    ],
+)
+def test_every_form_of_import_is_seen(statement):
+    assert {room(name) for name in imported(statement, "clippy_jax.models.vit")} == {"weights"}
+
+
 def test_dependencies_point_one_way():
-    """Dependencies point one way: what is below never imports what is above it."""
-    above = {
-        "models": ("training", "weights", "input_pipeline", "evaluators", "inference", "shapes"),
-        "weights": ("input_pipeline", "evaluators", "inference", "shapes"),
-        "training": ("weights", "input_pipeline", "evaluators", "inference", "shapes"),
-        "evaluators": ("weights", "inference", "shapes"),  # retrieval reads the tables and tars that training reads
-        "input_pipeline": ("weights", "evaluators", "inference", "shapes"),
-        "shapes": ("models", "training", "weights", "input_pipeline", "evaluators", "inference"),
-    }
-    for folder, forbidden in above.items():
-        for path in (ROOT / "clippy_jax" / folder).glob("*.py"):
-            for name in forbidden:
-                assert f"from clippy_jax.{name}" not in path.read_text(), f"{path} imports {name}"
+    """What is below never imports what is above it."""
+    for path in (ROOT / "clippy_jax").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for name in imported(path.read_text(), module):
+            assert FLOOR_OF[room(name)] <= FLOOR_OF[room(module)], f"{module} imports {name}, which is above it"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    package = ROOT / "clippy_jax"
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in package.rglob("*.py")}
+    needs = {module: set() for module in modules}
+    for module, path in modules.items():
+        for name in imported(path.read_text(), module):
+            # Of `from a.b import c`, c may be a module, or something in a.b; a package stands for its __init__.
+            owners = (name, f"{name}.__init__", name.rpartition(".")[0], f"{name.rpartition('.')[0]}.__init__")
+            needs[module] |= {next(owner for owner in owners if owner in modules)} - {module}
+    graphlib.TopologicalSorter(needs).prepare()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clippy_jax import evaluate
-from clippy_jax.evaluators.parameter_digest import parameter_digest
+from clippy_jax.weights.parameter_digest import parameter_digest
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 

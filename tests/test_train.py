@@ -15,10 +15,10 @@ import pytest
 from clippy_jax.config import Config, TaskConfig, parse
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.tasks import TASKS
+from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
-from clippy_jax.training.checkpointing import restore_arrays
 from clippy_jax.weights.load import load_checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -193,7 +193,7 @@ def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config,
         port = free.getsockname()[1]
     script = (
         "import json, sys; from clippy_jax.config import parse; from clippy_jax.train import train_and_evaluate;"
-        "from clippy_jax.training.distributed import initialize; initialize(sys.argv[1], *map(int, sys.argv[2:4]));"
+        "from clippy_jax.processes import initialize; initialize(sys.argv[1], *map(int, sys.argv[2:4]));"
         "train_and_evaluate(parse(json.loads(sys.argv[4])), sys.argv[5])"
     )
     half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))

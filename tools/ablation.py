@@ -17,19 +17,16 @@ import PIL.Image  # noqa: E402
 
 import clippy_jax  # noqa: E402
 from clippy_jax.analysis import segment_picture  # noqa: E402
-from clippy_jax.evaluators import (  # noqa: E402
-    grouping,
-    report,
-    segmentation,
-    voc_tree,
-    waterbirds,
-    zero_shot_classification,
-)
-from clippy_jax.evaluators.parameter_digest import parameter_digest  # noqa: E402
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings  # noqa: E402
+from clippy_jax.datasets import voc_tree  # noqa: E402
+from clippy_jax.evaluators import grouping, report, segmentation, waterbirds, zero_shot_classification  # noqa: E402
 from clippy_jax.evaluators.result import Result  # noqa: E402
-from clippy_jax.inference import Model  # noqa: E402
+from clippy_jax.inference import (
+    Model,  # noqa: E402
+    segments,  # noqa: E402
+)
+from clippy_jax.inference.prompts import class_embeddings  # noqa: E402
 from clippy_jax.segment import scenes  # noqa: E402
+from clippy_jax.weights.parameter_digest import parameter_digest  # noqa: E402
 from tools import demo  # noqa: E402
 
 WORKDIRS = {
@@ -85,7 +82,7 @@ def picture(models: Mapping[str, Model]) -> PIL.Image.Image:
     columns = [truths]
     for model in models.values():
         classes = class_embeddings(model, [[prompt] for prompt in words.prompts], progress=False)
-        labels = [segmentation.segment(model, photo, classes, model.image_size) for photo in photos]
+        labels = [segments.segment(model, photo, classes, model.image_size) for photo in photos]
         columns.append([np.where(of_scene < len(words.classes), of_scene, 0) for of_scene in labels])
     rows = [segment_picture.Row(photo, maps) for photo, *maps in zip(photos, *columns)]
     return segment_picture.draw(rows, ("photo", "ground truth", *models), words.classes)

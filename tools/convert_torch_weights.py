@@ -76,7 +76,7 @@ def _to_flax(args: argparse.Namespace) -> None:
         raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
     from clippy_jax.weights.conversion import from_clippy, from_towers
     from clippy_jax.weights.converted_folder import write_converted_folder
-    from clippy_jax.weights.output import check_output, complete_or_nothing
+    from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
     _check_tokenizer(args.tokenizer)
@@ -94,9 +94,9 @@ def _to_flax(args: argparse.Namespace) -> None:
 
 def _to_torch(args: argparse.Namespace) -> None:
     from clippy_jax.weights.load import load_checkpoint
-    from clippy_jax.weights.output import check_output, complete_or_nothing
     from clippy_jax.weights.sentence_t5 import write_sentence_t5
     from clippy_jax.weights.torch_checkpoint import write_clippy, write_clippy_safetensors, write_dino
+    from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
     _check_tokenizer(args.tokenizer)

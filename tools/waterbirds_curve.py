@@ -43,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--checkpoint names one model more than once")
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis import resolution_curve
-    from clippy_jax.evaluators import report, waterbirds, waterbirds_tree
-    from clippy_jax.evaluators.parameter_digest import parameter_digest
+    from clippy_jax.datasets import waterbirds_tree
+    from clippy_jax.evaluators import report, waterbirds
     from clippy_jax.inference import load_model
+    from clippy_jax.weights.parameter_digest import parameter_digest
 
     waterbirds_tree.read(args.waterbirds)
     curves, figures = {}, {}

@@ -10,7 +10,7 @@ import PIL.ImageFont
 from jaxtyping import Int, UInt8
 
 from clippy_jax.analysis.palette import colour
-from clippy_jax.evaluators.vocabulary import IGNORED_LABEL
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 
 BACKGROUND = "background"
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, UInt8
 
-from clippy_jax.evaluators.vocabulary import IGNORED_LABEL
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 
 
 def confusion_matrix(

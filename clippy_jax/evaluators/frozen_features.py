@@ -9,10 +9,11 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float, Int32
 
 from clippy_jax.config import check_image_size
-from clippy_jax.evaluators import batches, evaluation_image, train_and_val
-from clippy_jax.evaluators.encoder import Encoder
+from clippy_jax.datasets import image_file, train_and_val
 from clippy_jax.evaluators.result import Result
-from clippy_jax.training.sharding import check_batch_size
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +49,24 @@ def embed(
     check_image_size(image_size, model.config.image, "image_size")
     check_batch_size(batch_size, model.mesh, "batch_size")
 
-    def read(index: int) -> batches.Sample:
-        image = evaluation_image.open_image(images.paths[index])
+    def read(index: int) -> evaluation_batches.Sample:
+        image = image_file.open_image(images.paths[index])
         return evaluation_image.centre_crop(image, image_size), np.array(index, np.int32)
 
-    blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(batches.PADDING, np.int32))
-    plan = batches.split(range(len(images.paths)), batch_size, blank)
-    failures = batches.ReadFailures(images.paths, read)
+    blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(evaluation_batches.PADDING, np.int32))
+    plan = evaluation_batches.split(range(len(images.paths)), batch_size, blank)
+    failures = evaluation_batches.ReadFailures(images.paths, read)
     vectors, indices = [], []
     with tqdm.tqdm(total=len(images.paths), desc="features", unit="image", disable=not progress) as bar:
-        for batch, (pixels, numbers) in zip(plan, batches.load(plan, read, model.mesh, failures), strict=True):
+        for batch, (pixels, numbers) in zip(
+            plan, evaluation_batches.load(plan, read, model.mesh, failures), strict=True
+        ):
             _, pooled = model.encode_image(pixels)
             vectors.append(multihost_utils.process_allgather(pooled, tiled=True))
             indices.append(multihost_utils.process_allgather(numbers, tiled=True))
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     vectors, indices = np.concatenate(vectors), np.concatenate(indices)
-    counted = indices != batches.PADDING
+    counted = indices != evaluation_batches.PADDING
     return Features(vectors[counted], images.labels[indices[counted]], failures.agree())
 
 

@@ -24,21 +24,16 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 from clippy_jax.config import check_image_size
+from clippy_jax.datasets import image_file, masks, voc_tree
+from clippy_jax.datasets.segmentation_tree import SegmentationTree
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import (
-    attention_masks,
-    batches,
-    evaluation_image,
-    label_maps,
-    masks,
-    principal_groups,
-    voc_tree,
-)
-from clippy_jax.evaluators.encoder import Encoder
+from clippy_jax.evaluators import attention_masks, principal_groups
 from clippy_jax.evaluators.result import Result
-from clippy_jax.evaluators.segmentation_tree import SegmentationTree
-from clippy_jax.evaluators.vocabulary import IGNORED_LABEL
-from clippy_jax.training.sharding import check_batch_size, replicated
+from clippy_jax.inference import label_maps
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size, replicated
 
 Groups = Literal["pca", "attention"]
 INSTANCES = "SegmentationObject"
@@ -121,11 +116,13 @@ def evaluate(
 
     per_image = []
     with tqdm.tqdm(total=len(tree.images), desc="grouping", unit="image", disable=not progress) as bar:
-        for batch, (images, labels, sizes) in zip(plan, batches.load(plan, load, model.mesh, failures), strict=True):
+        for batch, (images, labels, sizes) in zip(
+            plan, evaluation_batches.load(plan, load, model.mesh, failures), strict=True
+        ):
             maps = model.encode_image(images)[0] if groups == "pca" else model.attention(images)
             counts = np.asarray(_overlaps(maps, labels, sizes, groups, model.mesh))
             per_image.extend(best for best in map(best_overlaps, counts) if best.size)
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     unreadable = failures.agree()
     if not per_image:
         raise InputError(f"{folder}: no mask of {split} has an object")
@@ -167,17 +164,17 @@ def _described(groups: Groups) -> str:
 
 def _plan(
     objects: Objects, image_size: int, patch_size: int, batch_size: int
-) -> tuple[batches.ReadFailures, batches.Read, list[batches.Batch]]:
+) -> tuple[evaluation_batches.ReadFailures, evaluation_batches.Read, list[evaluation_batches.Batch]]:
     """How each image is read, and which go together: those that are fed at the same size."""
     images = objects.tree.images
 
-    def load(index: int) -> batches.Sample:
-        image = evaluation_image.open_image(images[index])
+    def load(index: int) -> evaluation_batches.Sample:
+        image = image_file.open_image(images[index])
         labels = np.asarray(masks.read_mask(objects.masks[index], objects.labels))
         pixels = evaluation_image.whole_image(image, image_size, patch_size)
         return pixels, labels, np.array(labels.shape, np.int32)
 
-    failures = batches.ReadFailures(images, load)
+    failures = evaluation_batches.ReadFailures(images, load)
     alike: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}  # by size as fed: image → its own size
     for index, (image, mask) in enumerate(zip(images, objects.masks)):
         size = masks.check_sizes(image, mask)
@@ -195,7 +192,7 @@ def _plan(
             np.full((height, width), IGNORED_LABEL, np.uint8),
             np.ones(2, np.int32),
         )
-        plan.extend(batches.split(list(sizes), batch_size, blank))
+        plan.extend(evaluation_batches.split(list(sizes), batch_size, blank))
     return failures, load, plan
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from clippy_jax.evaluators import frozen_features, train_and_val
-from clippy_jax.evaluators.encoder import Encoder
+from clippy_jax.datasets import train_and_val
+from clippy_jax.evaluators import frozen_features
 from clippy_jax.evaluators.frozen_features import FeatureClassificationResult
+from clippy_jax.inference.encoder import Encoder
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07

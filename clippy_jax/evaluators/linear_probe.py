@@ -8,10 +8,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32
 
+from clippy_jax.datasets import train_and_val
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import frozen_features, train_and_val
-from clippy_jax.evaluators.encoder import Encoder
+from clippy_jax.evaluators import frozen_features
 from clippy_jax.evaluators.frozen_features import FeatureClassificationResult
+from clippy_jax.inference.encoder import Encoder
 
 # Weights of the L2 penalty beside the mean cross entropy, strongest first: each fit starts from the one before.
 STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(0, -8, -1))

@@ -17,7 +17,7 @@ is 0.69 by these rules, 0.34 with every sign turned round, 0.62 with the similar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from clippy_jax.evaluators.label_maps import HIGHEST
+from clippy_jax.inference.label_maps import HIGHEST
 
 CENTRES = 8
 # Patches vary along a component if it is by more than rounding: of unit vectors, and beside the first component.

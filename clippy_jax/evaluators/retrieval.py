@@ -15,12 +15,13 @@ import tqdm
 from jaxtyping import Array, Bool, Float, Int32
 
 from clippy_jax.config import check_image_size
-from clippy_jax.evaluators import batches, evaluation_image, retrieval_pairs
-from clippy_jax.evaluators.encoder import Encoder
-from clippy_jax.evaluators.label_maps import HIGHEST
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings
+from clippy_jax.datasets import retrieval_pairs
 from clippy_jax.evaluators.result import Result
-from clippy_jax.training.sharding import check_batch_size, replicated
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.inference.label_maps import HIGHEST
+from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size, replicated
 
 RECALL_AT = (1, 5, 10)
 SIMILARITIES_AT_ONCE = 2**24  # 64 MiB
@@ -75,18 +76,20 @@ def evaluate(
     check_batch_size(batch_size, model.mesh, "batch_size")
     pairs = retrieval_pairs.read(source, split)
 
-    def read(index: int) -> batches.Sample:
+    def read(index: int) -> evaluation_batches.Sample:
         return (evaluation_image.centre_crop(pairs.open_image(index), image_size),)
 
-    plan = batches.split(range(len(pairs.images)), batch_size, (np.zeros((image_size, image_size, 3), np.uint8),))
-    failures = batches.ReadFailures(pairs.images, read)
+    plan = evaluation_batches.split(
+        range(len(pairs.images)), batch_size, (np.zeros((image_size, image_size, 3), np.uint8),)
+    )
+    failures = evaluation_batches.ReadFailures(pairs.images, read)
     gather = jax.jit(lambda pooled: pooled, out_shardings=replicated(model.mesh))
     embeddings = []
     with tqdm.tqdm(total=len(pairs.images), desc="retrieval", unit="image", disable=not progress) as bar:
-        for batch, (images,) in zip(plan, batches.load(plan, read, model.mesh, failures), strict=True):
+        for batch, (images,) in zip(plan, evaluation_batches.load(plan, read, model.mesh, failures), strict=True):
             _, pooled = model.encode_image(images)
             embeddings.append(np.asarray(gather(pooled)))
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     unreadable = failures.agree()
     readable = np.array([str(path) not in unreadable for path in pairs.images])
     counted = readable[pairs.image_of_caption]

@@ -21,25 +21,20 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.config import check_image_size
+from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
+from clippy_jax.datasets.label_layouts import LabelLayout
+from clippy_jax.datasets.segmentation_tree import SegmentationTree
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import (
-    batches,
-    evaluation_image,
-    label_layouts,
-    label_maps,
-    segmentation_tree,
-    sliding_window,
-)
-from clippy_jax.evaluators.background_threshold import name_or_background
 from clippy_jax.evaluators.confusion_matrix import confusion_matrix, intersection_over_union
-from clippy_jax.evaluators.encoder import Encoder
-from clippy_jax.evaluators.label_layouts import LabelLayout
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings
 from clippy_jax.evaluators.result import Result
 from clippy_jax.evaluators.segmentation_options import SegmentationOptions
-from clippy_jax.evaluators.segmentation_tree import SegmentationTree
-from clippy_jax.evaluators.vocabulary import IGNORED_LABEL
-from clippy_jax.training.sharding import check_batch_size, replicated
+from clippy_jax.inference import label_maps, sliding_window
+from clippy_jax.inference.background import name_or_background
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size, replicated
 
 Protocol = Literal["public", "standard"]
 SPLIT_OF = {"public": "train", "standard": "val"}  # of PASCAL VOC
@@ -112,7 +107,9 @@ def evaluate(
     zeros = jax.device_put(np.zeros((len(words.classes),) * 2, np.int32), replicated(model.mesh))
     on_host, on_device, pixels = np.zeros(zeros.shape, np.int64), zeros, 0
     with tqdm.tqdm(total=len(tree.images), desc="segmentation", unit="image", disable=not progress) as bar:
-        for batch, (images, labels, sizes) in zip(plan, batches.load(plan, read, model.mesh, failures), strict=True):
+        for batch, (images, labels, sizes) in zip(
+            plan, evaluation_batches.load(plan, read, model.mesh, failures), strict=True
+        ):
             if pixels + labels.size > PIXELS_ON_DEVICE:
                 on_host, on_device, pixels = on_host + np.asarray(on_device), zeros, 0
             if options.window:
@@ -122,7 +119,7 @@ def evaluate(
             previous, on_device = on_device, _count(on_device, maps, labels, sizes, options, model.mesh)
             pixels += labels.size
             previous.block_until_ready()
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     confusion = on_host + np.asarray(on_device)
     unreadable = failures.agree()
     if not confusion.any():
@@ -152,18 +149,6 @@ def evaluate(
     )
 
 
-def segment(
-    model: Encoder, photo: PIL.Image.Image, classes: Float[np.ndarray, "C D"], image_size: int
-) -> Int32[np.ndarray, "H W"]:
-    """The index of the most similar class at every pixel of a photo, at the photo's own size.
-
-    The whole photo is fed, its short side at `image_size` pixels, as protocol `standard` does.
-    """
-    pixels = evaluation_image.whole_image(photo, image_size, model.config.image.patch_size)
-    patches, _ = model.encode_image(pixels[None])
-    return label_maps.name_pixels(patches[0], classes, photo.height, photo.width)
-
-
 def _plan(
     tree: SegmentationTree,
     protocol: Protocol,
@@ -171,14 +156,14 @@ def _plan(
     image_size: int,
     patch_size: int,
     batch_size: int,
-) -> tuple[batches.ReadFailures, batches.Read, list[batches.Batch]]:
+) -> tuple[evaluation_batches.ReadFailures, evaluation_batches.Read, list[evaluation_batches.Batch]]:
     """How each image is read, and which go together: those that are fed at one size and have labels of about one size.
 
     Reads the headers of all images and masks, so a mask of another size is refused before any work starts.
     """
 
-    def read(index: int) -> batches.Sample:
-        image = evaluation_image.open_image(tree.images[index])
+    def read(index: int) -> evaluation_batches.Sample:
+        image = image_file.open_image(tree.images[index])
         labels = tree.labels(index)
         if protocol == "public":
             pixels = evaluation_image.centre_crop(image, image_size)
@@ -188,7 +173,7 @@ def _plan(
             pixels = evaluation_image.resized(image, options.fed_size(*image.size, image_size, patch_size))
         return pixels, labels, np.array(labels.shape, np.int32)
 
-    failures = batches.ReadFailures(tree.images, read)
+    failures = evaluation_batches.ReadFailures(tree.images, read)
     alike: dict[tuple[tuple[int, int], ...], dict[int, tuple[int, int]]] = {}  # image → width and height of its labels
     for index in range(len(tree.images)):
         size = tree.size(index)
@@ -210,7 +195,7 @@ def _plan(
             np.full((height, width), IGNORED_LABEL, np.uint8),
             np.ones(2, np.int32),
         )
-        plan.extend(batches.split(list(sizes), batch_size, blank))
+        plan.extend(evaluation_batches.split(list(sizes), batch_size, blank))
     return failures, read, plan
 
 

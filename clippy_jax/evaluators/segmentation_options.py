@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Literal
 
+from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import background_threshold, evaluation_image
-from clippy_jax.evaluators.label_layouts import LabelLayout
+from clippy_jax.inference import background
+from clippy_jax.input_pipeline import evaluation_image
 
 Resize = Literal["short_side", "square"]
-Background = Literal["prompts", background_threshold.Scale]
+Background = Literal["prompts", background.Scale]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class SegmentationOptions:
       stride: pixels from one window to the next; 0 for half a window.
       background: `prompts` asks for background and what is folded into it by name, as the paper does; `similarity` and
         `probability` ask for the other classes only and take a pixel for background where the best of them stays
-        below `threshold` (`background_threshold.py`).
+        below `threshold` (`background.py`).
       threshold: on the scale that `background` names.
     """
 
@@ -54,7 +55,7 @@ class SegmentationOptions:
         if self.by_threshold and not layout.has_background:
             raise InputError(f"background={self.background}: {layout.name} has no background to find; use prompts")
         if self.by_threshold:
-            lowest, highest = background_threshold.RANGES[self.background]
+            lowest, highest = background.RANGES[self.background]
             if not lowest <= self.threshold <= highest:
                 raise InputError(
                     f"threshold={self.threshold} is out of range; a {self.background} lies between {lowest:g} and "

@@ -9,23 +9,19 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from clippy_jax.datasets import label_layouts, retrieval_pairs, segmentation_tree, train_and_val, waterbirds_tree
+from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import (
     grouping,
     knn,
-    label_layouts,
     linear_probe,
     retrieval,
-    retrieval_pairs,
     segmentation,
     segmentation_options,
-    segmentation_tree,
-    train_and_val,
     waterbirds,
-    waterbirds_tree,
     zero_shot_classification,
 )
-from clippy_jax.evaluators.label_layouts import LabelLayout
 from clippy_jax.evaluators.result import Result
 from clippy_jax.evaluators.segmentation_options import SegmentationOptions
 

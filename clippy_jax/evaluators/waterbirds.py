@@ -15,11 +15,12 @@ import tqdm
 from jaxtyping import Array, Float, Int32
 
 from clippy_jax.config import check_image_size
-from clippy_jax.evaluators import batches, evaluation_image, vocabulary, waterbirds_tree
-from clippy_jax.evaluators.encoder import Encoder
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings
+from clippy_jax.datasets import image_file, vocabulary, waterbirds_tree
 from clippy_jax.evaluators.result import Result
-from clippy_jax.training.sharding import check_batch_size, replicated
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size, replicated
 
 Choices = Literal["two-way", "three-way"]
 NO_BIRD = -1
@@ -87,22 +88,22 @@ def evaluate(
     names = words.birds if choices == "two-way" else (*words.birds, words.background)
     classes = class_embeddings(model, vocabulary.fill_in(words.templates, names), progress)
 
-    def read(index: int) -> batches.Sample:
-        image = evaluation_image.open_image(tree.paths[index])
+    def read(index: int) -> evaluation_batches.Sample:
+        image = image_file.open_image(tree.paths[index])
         return evaluation_image.centre_crop(image, image_size), tree.birds[index], tree.places[index]
 
     no_bird = np.array(NO_BIRD, np.int32)
     blank = (np.zeros((image_size, image_size, 3), np.uint8), no_bird, no_bird)
-    plan = batches.split(range(len(tree.paths)), batch_size, blank)
-    failures = batches.ReadFailures(tree.paths, read)
+    plan = evaluation_batches.split(range(len(tree.paths)), batch_size, blank)
+    failures = evaluation_batches.ReadFailures(tree.paths, read)
     counts = jax.device_put(np.zeros((len(words.birds), len(words.places), 2), np.int32), replicated(model.mesh))
     with tqdm.tqdm(total=len(tree.paths), desc="waterbirds", unit="image", disable=not progress) as bar:
-        loaded = batches.load(plan, read, model.mesh, failures)
+        loaded = evaluation_batches.load(plan, read, model.mesh, failures)
         for batch, (images, birds, places) in zip(plan, loaded, strict=True):
             _, pooled = model.encode_image(images)
             previous, counts = counts, _count(counts, pooled, classes, birds, places)
             previous.block_until_ready()
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     cells = _cells(np.asarray(counts), words)
     images = sum(cell.images for cell in cells)
     return WaterbirdsResult(

@@ -10,12 +10,13 @@ import tqdm
 from jaxtyping import Array, Float, Int32
 
 from clippy_jax.config import check_image_size
+from clippy_jax.datasets import image_folder, tfds_images
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import batches, evaluation_image, image_folder, tfds_images
-from clippy_jax.evaluators.encoder import Encoder
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings
 from clippy_jax.evaluators.result import Result
-from clippy_jax.training.sharding import check_batch_size, replicated
+from clippy_jax.inference.encoder import Encoder
+from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
+from clippy_jax.mesh import check_batch_size, replicated
 
 NO_LABEL = -1
 
@@ -60,20 +61,22 @@ def evaluate(model: Encoder, folder: str, *, batch_size: int, image_size: int, p
     words = tree.vocabulary
     classes = class_embeddings(model, words.prompts(), progress)
 
-    def read_sample(index: int) -> batches.Sample:
+    def read_sample(index: int) -> evaluation_batches.Sample:
         image, label = tree.read(index)
         return evaluation_image.centre_crop(image, image_size), np.array(label, np.int32)
 
     blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(NO_LABEL, np.int32))
-    plan = batches.split(range(len(tree.names)), batch_size, blank)
-    failures = batches.ReadFailures(tree.names, read_sample)
+    plan = evaluation_batches.split(range(len(tree.names)), batch_size, blank)
+    failures = evaluation_batches.ReadFailures(tree.names, read_sample)
     counts = jax.device_put(np.zeros((len(words.names), 3), np.int32), replicated(model.mesh))
     with tqdm.tqdm(total=len(tree.names), desc="classification", unit="image", disable=not progress) as bar:
-        for batch, (images, labels) in zip(plan, batches.load(plan, read_sample, model.mesh, failures), strict=True):
+        for batch, (images, labels) in zip(
+            plan, evaluation_batches.load(plan, read_sample, model.mesh, failures), strict=True
+        ):
             _, pooled = model.encode_image(images)
             previous, counts = counts, _count(counts, pooled, classes, labels)
             previous.block_until_ready()
-            bar.update(len(batch.rows) - batch.rows.count(batches.PADDING))
+            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
     images_of, top1_of, top5_of = np.asarray(counts).astype(np.int64).T
     counted = int(images_of.sum())
     if not counted:

@@ -5,7 +5,7 @@ import pathlib
 from clippy_jax.errors import InputError
 from clippy_jax.inference.model import Model
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
-from clippy_jax.training.workdir import read_config
+from clippy_jax.run.workdir import read_config
 from clippy_jax.weights.load import load_params
 
 HUB_TOKENIZER = "sentence-transformers/sentence-t5-base"

@@ -13,13 +13,15 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.config import ModelConfig
-from clippy_jax.evaluators import evaluation_image, segmentation
-from clippy_jax.evaluators.class_embedding_cache import ClassEmbeddingCache
-from clippy_jax.evaluators.prompt_embeddings import class_embeddings
-from clippy_jax.evaluators.vocabulary import photo_prompt
+from clippy_jax.datasets import image_file
+from clippy_jax.datasets.vocabulary import photo_prompt
+from clippy_jax.inference import segments
+from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
+from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.input_pipeline import evaluation_image
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
+from clippy_jax.mesh import batch_sharding, make_mesh, replicated
 from clippy_jax.models.clippy import CLIPpy
-from clippy_jax.training.sharding import batch_sharding, make_mesh, replicated
 
 # Texts are padded to this many tokens or twice, four times ... as many: the first that holds the longest of a call. The
 # padding changes no embedding, and few lengths are few compilations.
@@ -106,7 +108,7 @@ class Model:
           labels: words to tell apart; each is asked for as "a photo of a(n) {word}".
         """
         classes = class_embeddings(self, [[photo_prompt(label)] for label in labels], progress=False)
-        return segmentation.segment(self, _open(photo), classes, self.image_size)
+        return segments.segment(self, _open(photo), classes, self.image_size)
 
 
 def _open(photo: Photo) -> PIL.Image.Image:
@@ -114,7 +116,7 @@ def _open(photo: Photo) -> PIL.Image.Image:
         return photo
     if isinstance(photo, np.ndarray):
         return PIL.Image.fromarray(photo)
-    return evaluation_image.open_image(pathlib.Path(photo))
+    return image_file.open_image(pathlib.Path(photo))
 
 
 # Functions of the module, not of the object: a run that evaluates every so often compiles them once.

@@ -11,8 +11,8 @@ from jaxtyping import Array, Int, UInt8
 
 from clippy_jax.input_pipeline.pipeline import Batch
 from clippy_jax.input_pipeline.text_packing import Packing, fill_rows, find_packing, rounded_rows
+from clippy_jax.mesh import replicated, shard_batch
 from clippy_jax.models.packed_texts import PackedTexts
-from clippy_jax.training.sharding import replicated, shard_batch
 
 BATCHES_AHEAD = 2
 

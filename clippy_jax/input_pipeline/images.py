@@ -13,9 +13,9 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
+from clippy_jax.datasets.sample import BadSample
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.resize import crop_and_resize
-from clippy_jax.input_pipeline.sample import BadSample
 
 _JPEG = b"\xff\xd8"  # how every JPEG starts
 _PLAIN_COLOURS = ("YCbCr", "Gray", "RGB")  # of CMYK, Pillow knows which way round Adobe writes it

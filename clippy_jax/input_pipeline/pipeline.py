@@ -18,11 +18,11 @@ from jaxtyping import Float64, Int32, UInt8
 from threadpoolctl import threadpool_limits
 
 from clippy_jax.config import InputConfig
+from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import captions, crops, images
 from clippy_jax.input_pipeline.order import Order
-from clippy_jax.input_pipeline.sample import BadSample
-from clippy_jax.input_pipeline.sources import open_source
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
 
 _CHUNK = 16  # samples per task: enough for the overhead of a task to vanish

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
-from clippy_jax.training.sharding import batch_sharding
+from clippy_jax.mesh import batch_sharding
 
 Params = TypeVar("Params")
 Inputs = TypeVar("Inputs")  # an array [B, ...] or a tree of them

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, Key
 
 from clippy_jax.config import LossConfig, ModelConfig
 from clippy_jax.models.clippy import CLIPpy
-from clippy_jax.training.losses import initial_loss_params
+from clippy_jax.training.losses.contrastive import initial_loss_params
 from clippy_jax.training.optimizer import split_frozen
 
 

@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, UInt8
 from clippy_jax.config import Config
 from clippy_jax.models.clippy import MAX_LOGIT_SCALE, CLIPpy
 from clippy_jax.models.packed_texts import PackedTexts
-from clippy_jax.training.losses import contrastive_loss
+from clippy_jax.training.activations import activations_stay
+from clippy_jax.training.losses.contrastive import contrastive_loss
 from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.training.schedule import learning_rate
-from clippy_jax.training.sharding import activations_stay
 from clippy_jax.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]

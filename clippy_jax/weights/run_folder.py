@@ -6,12 +6,12 @@ from typing import Any
 
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError
-from clippy_jax.training.checkpointing import restore_arrays
+from clippy_jax.run.checkpointing import restore_arrays
+from clippy_jax.run.workdir import read_config
 from clippy_jax.training.schedule import learning_rate
-from clippy_jax.training.workdir import read_config
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
 
-_LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`training/losses.py`)
+_LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`training/losses/contrastive.py`)
 
 
 def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import PIL.Image
 
-from clippy_jax.evaluators import label_layouts as layouts
-from clippy_jax.evaluators.label_layouts import LabelLayout
+from clippy_jax.datasets import label_layouts as layouts
+from clippy_jax.datasets.label_layouts import LabelLayout
 from tests.evaluators import trees
 
 # (layout, image, mask) as a root has them on disk; the values beside their classes are from the data sets' papers.

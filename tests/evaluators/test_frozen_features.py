@@ -3,8 +3,9 @@ import pytest
 import sklearn.linear_model
 import sklearn.neighbors
 
+from clippy_jax.datasets import train_and_val
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import frozen_features, knn, linear_probe, train_and_val
+from clippy_jax.evaluators import frozen_features, knn, linear_probe
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 

@@ -6,7 +6,7 @@ import torch
 
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import attention_masks, grouping, principal_groups
-from clippy_jax.evaluators.evaluation_image import whole_image
+from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
 from tests.evaluators.fake_model import PATCH, FakeModel
 

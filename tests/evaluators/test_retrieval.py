@@ -5,9 +5,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from clippy_jax.datasets import retrieval_pairs
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import report, retrieval, retrieval_pairs
-from clippy_jax.evaluators.evaluation_image import centre_crop
+from clippy_jax.evaluators import report, retrieval
+from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
 

@@ -4,9 +4,10 @@ import pytest
 import sklearn.metrics
 import torch
 
+from clippy_jax.datasets import voc_tree
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import segmentation, voc_tree
-from clippy_jax.evaluators.evaluation_image import whole_image
+from clippy_jax.evaluators import segmentation
+from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
 from tests.evaluators.fake_model import PATCH, FakeModel
 

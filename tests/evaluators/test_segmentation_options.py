@@ -5,11 +5,11 @@ import pytest
 import sklearn.metrics
 import torch
 
+from clippy_jax.datasets import label_layouts as layouts
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import label_layouts as layouts
 from clippy_jax.evaluators import segmentation
 from clippy_jax.evaluators.segmentation_options import SegmentationOptions
-from clippy_jax.training.sharding import batch_sharding
+from clippy_jax.mesh import batch_sharding
 from tests.evaluators import label_trees
 from tests.evaluators.fake_model import PATCH, FakeModel
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from clippy_jax import evaluate
-from clippy_jax.evaluators import label_layouts as layouts
+from clippy_jax.datasets import label_layouts as layouts
 from clippy_jax.evaluators.tasks import TASKS
 from tests.evaluators import label_trees, trees
 from tests.evaluators.fake_model import FakeModel

@@ -7,7 +7,7 @@ import sklearn.metrics
 
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import report, waterbirds
-from clippy_jax.evaluators.evaluation_image import centre_crop
+from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
 

@@ -5,9 +5,10 @@ import PIL.Image
 import pytest
 import sklearn.metrics
 
+from clippy_jax.datasets import image_folder
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import image_folder, zero_shot_classification
-from clippy_jax.evaluators.evaluation_image import centre_crop
+from clippy_jax.evaluators import zero_shot_classification
+from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
 

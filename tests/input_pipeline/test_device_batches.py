@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import Batch
-from clippy_jax.training.sharding import make_mesh
+from clippy_jax.mesh import make_mesh
 from tests.input_pipeline.test_text_packing import random_texts, unpacked
 
 

@@ -5,10 +5,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from clippy_jax.datasets.sample import BadSample
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.images import decode, training_image
 from clippy_jax.input_pipeline.resize import crop_and_resize
-from clippy_jax.input_pipeline.sample import BadSample
 
 
 def pillow(data):

@@ -7,11 +7,11 @@ import threading
 import numpy as np
 import pytest
 
+from clippy_jax.datasets.sample import BadSample
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import crops, images
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
-from clippy_jax.input_pipeline.sample import BadSample
 
 
 def collected(config, start=0, steps=7, process_count=1):

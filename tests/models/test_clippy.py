@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from clippy_jax.models.clippy import IMAGE_MEAN, IMAGE_STD, CLIPpy, l2_normalise, normalise_pixels, pool
 from clippy_jax.models.vit import ImageTokens
-from clippy_jax.training.softmax_loss import softmax_contrastive_loss
+from clippy_jax.training.losses.softmax import softmax_contrastive_loss
 from tests.models import configurations
 from tests.models.operations import operations
 from tests.models.test_t5 import random_tokens

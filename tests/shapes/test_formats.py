@@ -12,7 +12,7 @@ import sentencepiece
 import webdataset
 from PIL import Image
 
-from clippy_jax.evaluators import waterbirds_tree
+from clippy_jax.datasets import waterbirds_tree
 from clippy_jax.shapes.rendering import render
 from clippy_jax.shapes.scenes import CLASSES, PLACE_NAMES, sample_scene, scene_rng
 from clippy_jax.shapes.waterbirds_tree import BIRDS

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from clippy_jax.mesh import make_mesh, replicated, shard_batch, state_sharding
 from clippy_jax.models.clippy import CLIPpy
-from clippy_jax.training.losses import contrastive_loss
+from clippy_jax.training.losses.contrastive import contrastive_loss
 from clippy_jax.training.microbatches import encode_in_microbatches
 from clippy_jax.training.optimizer import make_optimizer
-from clippy_jax.training.sharding import make_mesh, replicated, shard_batch, state_sharding
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations

@@ -7,9 +7,9 @@ import optax
 import pytest
 import torch
 
+from clippy_jax.mesh import make_mesh
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.training.optimizer import decay_mask, make_optimizer, split_frozen
-from clippy_jax.training.sharding import make_mesh
 from clippy_jax.training.state import TrainState
 from clippy_jax.training.step import make_train_step
 from clippy_jax.weights.rules import to_torch

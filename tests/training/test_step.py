@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clippy_jax.config import ScheduleConfig
+from clippy_jax.mesh import make_mesh
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.training.losses.softmax import softmax_contrastive_loss
 from clippy_jax.training.optimizer import make_optimizer
-from clippy_jax.training.sharding import make_mesh
-from clippy_jax.training.softmax_loss import softmax_contrastive_loss
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations

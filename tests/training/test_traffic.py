@@ -6,8 +6,8 @@ import functools
 import jax
 import pytest
 
+from clippy_jax.mesh import make_mesh, replicated, shard_batch, state_sharding
 from clippy_jax.training.optimizer import make_optimizer
-from clippy_jax.training.sharding import make_mesh, replicated, shard_batch, state_sharding
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 from tests.models import configurations

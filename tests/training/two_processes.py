@@ -12,10 +12,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from clippy_jax.config import CheckpointConfig
-from clippy_jax.training.checkpointing import Checkpointer
-from clippy_jax.training.distributed import initialize
-from clippy_jax.training.metric_writer import log_line
-from clippy_jax.training.sharding import make_mesh
+from clippy_jax.mesh import make_mesh
+from clippy_jax.processes import initialize
+from clippy_jax.run.checkpointing import Checkpointer
+from clippy_jax.run.metrics import log_line
 
 
 def main(workdir: str, coordinator_address: str, process_id: str) -> None:

@@ -1,11 +1,8 @@
 """The same public weights for all tests here; each fixture is a file or folder that no test changes."""
 
-# ruff: noqa: F401, F811 (a fixture is imported and then named as an argument)
-
 import pytest
 import torch
 
-from tests.input_pipeline.conftest import spiece_folder
 from tests.weights import public_files
 
 

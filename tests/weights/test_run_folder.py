@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from clippy_jax.errors import InputError
-from clippy_jax.training.checkpointing import Checkpointer
+from clippy_jax.mesh import make_mesh, state_sharding
+from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
-from clippy_jax.training.sharding import make_mesh, state_sharding
 from clippy_jax.training.state import init_state
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from clippy_jax.config import Config, parse
+from clippy_jax.mesh import batch_sharding, make_mesh, replicated, state_sharding
 from clippy_jax.models.packed_texts import PackedTexts
 from clippy_jax.training.optimizer import make_optimizer
-from clippy_jax.training.sharding import batch_sharding, make_mesh, replicated, state_sharding
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
 

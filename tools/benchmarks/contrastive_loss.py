@@ -16,8 +16,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from clippy_jax.config import LossConfig  # noqa: E402
-from clippy_jax.training.losses import contrastive_loss  # noqa: E402
-from clippy_jax.training.sharding import batch_sharding, make_mesh  # noqa: E402
+from clippy_jax.mesh import batch_sharding, make_mesh  # noqa: E402
+from clippy_jax.training.losses.contrastive import contrastive_loss  # noqa: E402
 from tools.benchmarks.progress import Progress  # noqa: E402
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
 

@@ -114,8 +114,8 @@ def _facts(
     import jax
     import jax.numpy as jnp
 
-    from clippy_jax.training.losses import contrastive_loss
-    from clippy_jax.training.sharding import make_mesh
+    from clippy_jax.mesh import make_mesh
+    from clippy_jax.training.losses.contrastive import contrastive_loss
     from tools.benchmarks.collectives import collectives
     from tools.benchmarks.compiled_step import memory, recipe_config, step_and_arguments
     from tools.benchmarks.matmul_flops import matmul_flops

@@ -1,0 +1,101 @@
+"""Folder-per-class trees: `ROOT/<class folder>/<image>`, as ImageNet's validation set is laid out."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int32
+
+from clippy_jax.datasets import image_file, vocabulary
+from clippy_jax.datasets.vocabulary import ClassificationVocabulary
+from clippy_jax.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """The images of a tree and the class of each; sorted, so every process sees the same list."""
+
+    folder: pathlib.Path
+    split: str  # how the folder is called
+    vocabulary: ClassificationVocabulary
+    data_set: str  # "ImageNet" or "ImageNet-v2", for which published numbers exist; else ""
+    class_folders: tuple[str, ...]  # one per name
+    paths: tuple[pathlib.Path, ...]
+    labels: Int32[np.ndarray, "I"]  # index into the vocabulary's names
+
+    @property
+    def names(self) -> tuple[pathlib.Path, ...]:
+        """Of the images, for messages."""
+        return self.paths
+
+    def read(self, index: int) -> tuple[PIL.Image.Image, int]:
+        """An image and its class; raises `OSError` where it cannot be decoded."""
+        return image_file.open_image(self.paths[index]), int(self.labels[index])
+
+
+def read(folder: str) -> ImageFolder:
+    """Lists a tree.
+
+    Without a `vocabulary.json` the tree is ImageNet: its class folders, sorted, are the 1000 classes. Where they are
+    called 0 to 999 it is ImageNet-v2, and they are sorted as numbers.
+
+    Raises:
+      InputError: there is no such folder, a class folder is unknown to the vocabulary, or there is no image.
+    """
+    root = pathlib.Path(folder)
+    present = list_classes(root)
+    words = vocabulary.classification_vocabulary(root)
+    class_folders, data_set = words.folders, ""
+    if words.is_imagenet:
+        if len(present) != len(words.names):
+            raise InputError(
+                f"{folder} holds {len(present)} class folders where ImageNet has {len(words.names)}; "
+                f"for other classes put a {vocabulary.FILE_NAME} beside them"
+            )
+        class_folders, data_set = present, "ImageNet"
+        numbered = tuple(str(number) for number in range(len(words.names)))
+        if set(present) == set(numbered):
+            class_folders, data_set = numbered, "ImageNet-v2"
+    unknown = [name for name in present if name not in class_folders]
+    if unknown:
+        raise InputError(f"{root / unknown[0]} is a class folder that {root / vocabulary.FILE_NAME} does not name")
+    paths, labels = list_images(root, class_folders)
+    return ImageFolder(root, root.resolve().name, words, data_set, class_folders, paths, labels)
+
+
+def list_classes(root: pathlib.Path) -> tuple[str, ...]:
+    """The names of the class folders, sorted.
+
+    Raises:
+      InputError: there is no such folder, or none in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; it must hold one folder of images per class")
+    present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not present:
+        raise InputError(f"{root} holds no class folders; it must hold one folder of images per class")
+    return tuple(present)
+
+
+def list_images(
+    root: pathlib.Path, class_folders: Sequence[str]
+) -> tuple[tuple[pathlib.Path, ...], Int32[np.ndarray, "I"]]:
+    """The images of the class folders, some of which may be missing, and the number of the class of each.
+
+    Raises:
+      InputError: there is no image.
+    """
+    paths, labels = [], []
+    for label, name in enumerate(class_folders):
+        if not (root / name).is_dir():
+            continue
+        images = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths.extend(images)
+        labels.extend([label] * len(images))
+    if not paths:
+        raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return tuple(paths), np.array(labels, np.int32)

@@ -1,0 +1,129 @@
+"""Images with their captions, for retrieval: a table, tar shards, or a Karpathy split of COCO or Flickr30k."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int32
+
+from clippy_jax.datasets import image_file, patterns, tables
+from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.errors import InputError
+
+CAPTIONS_PER_IMAGE = 5  # the first ones count, as is usual; some images of COCO have six or seven
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalPairs:
+    """Images and the captions of each."""
+
+    source: str
+    split: str
+    images: tuple[pathlib.Path, ...]  # of a tar, names that say which sample
+    open_image: Callable[[int], PIL.Image.Image]  # raises OSError where it cannot be read
+    captions: tuple[str, ...]
+    image_of_caption: Int32[np.ndarray, "T"]  # ascending index into the images
+
+
+def read(source: str, split: str = "test") -> RetrievalPairs:
+    """Lists images and captions; decodes none.
+
+    Args:
+      source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
+        pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; or a Karpathy JSON
+        (`dataset_coco.json`), the images beside it at `filepath/filename`.
+      split: of a Karpathy JSON; the others are taken whole.
+
+    Raises:
+      InputError: the source is missing, of another kind or damaged, or holds no captioned image.
+    """
+    suffix = pathlib.Path(source).suffix.lower()
+    try:
+        if suffix == ".json":
+            return _karpathy(pathlib.Path(source), split)
+        if suffix in tables.DELIMITERS or suffix == ".tar":
+            files = patterns.expand_files(source)
+            return _tars(source, files) if suffix == ".tar" else _table(source, files)
+    except InputError as error:  # the readers name the configuration field of the training input, which is not meant
+        raise InputError(str(error).removeprefix(f"{patterns.KEY}: ")) from None
+    raise InputError(
+        f"{source} is no retrieval set; name a .csv or .tsv table, .tar shards or a Karpathy split's .json"
+    )
+
+
+def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
+    captions_of: dict[pathlib.Path, list[str]] = {}
+    for file in files:
+        table = tables.TableSource(file)
+        for path, caption in zip(table.paths, table.captions):
+            captions_of.setdefault(table.folder / path, []).append(caption)
+    return _of_files(source, "all rows", captions_of)
+
+
+def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
+    try:
+        entries = json.loads(file.read_text("utf-8"))["images"]
+        splits = sorted({entry["split"] for entry in entries})
+        captions_of = {
+            file.parent / entry.get("filepath", "") / entry["filename"]: [
+                sentence["raw"].strip() for sentence in entry["sentences"] if sentence["raw"].strip()
+            ]
+            for entry in entries
+            if entry["split"] == split
+        }
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(
+            f'{file} is no Karpathy split: "images" must list "filename", "split" and "sentences", each with "raw"'
+        ) from None
+    if split not in splits:
+        raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
+    first = next(iter(captions_of))
+    if not first.is_file():
+        raise InputError(f"{file} names the image {first}, which does not exist; put the JSON beside the image folders")
+    return _of_files(str(file), split, captions_of)
+
+
+def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]]) -> RetrievalPairs:
+    captioned = {path: captions for path, captions in captions_of.items() if captions}
+    paths = tuple(captioned)
+    return _pairs(source, split, paths, lambda index: image_file.open_image(paths[index]), captioned.values())
+
+
+def _tars(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
+    with tempfile.TemporaryDirectory() as folder:  # data to evaluate on may lie where nothing can be written
+        shards = ShardSource(files, folder)
+
+    def open_image(index: int) -> PIL.Image.Image:
+        try:
+            return image_file.open_image(io.BytesIO(shards[index].image))
+        except BadSample as error:
+            raise OSError(f"sample {index} of {source}: {error}") from error
+
+    lines = [[line.strip() for line in shards[i].caption.splitlines() if line.strip()] for i in range(len(shards))]
+    kept = [index for index, captions in enumerate(lines) if captions]
+    names = tuple(pathlib.Path(f"{source}, sample {index}") for index in kept)
+    return _pairs(source, "all samples", names, lambda i: open_image(kept[i]), [lines[index] for index in kept])
+
+
+def _pairs(
+    source: str,
+    split: str,
+    images: tuple[pathlib.Path, ...],
+    open_image: Callable[[int], PIL.Image.Image],
+    captions_of: Iterable[list[str]],
+) -> RetrievalPairs:
+    kept = [captions[:CAPTIONS_PER_IMAGE] for captions in captions_of]
+    if not images:
+        raise InputError(f"{source} holds no image with a caption")
+    image_of_caption = np.repeat(np.arange(len(kept), dtype=np.int32), [len(captions) for captions in kept])
+    return RetrievalPairs(
+        source, split, images, open_image, tuple(c for captions in kept for c in captions), image_of_caption
+    )

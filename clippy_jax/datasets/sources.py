@@ -1,0 +1,52 @@
+"""From `config.input.train` to an open source."""
+
+import itertools
+import pathlib
+
+from clippy_jax.config import InputConfig
+from clippy_jax.datasets import patterns, tables
+from clippy_jax.datasets.sample import Concatenation, Source
+from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.datasets.synthetic import SyntheticSource
+from clippy_jax.datasets.tables import TableSource
+from clippy_jax.datasets.tfds_pairs import PREFIX as TFDS_PREFIX
+from clippy_jax.datasets.tfds_pairs import TFDSSource
+from clippy_jax.errors import InputError
+
+SYNTHETIC = "synthetic"
+
+
+def open_source(config: InputConfig, process_index: int = 0, process_count: int = 1) -> Source:
+    """Opens the data sets that `config.train` names, one after the other where several are joined by "::".
+
+    All files are looked up before the first index is built.
+
+    Raises:
+      InputError: a name, a pattern or a file is wrong.
+    """
+    parts = [part.strip() for part in config.train.split("::")]
+    if not all(parts):
+        raise InputError(f"{patterns.KEY} is {config.train!r}; give a tar pattern, a table, tfds:NAME or {SYNTHETIC}")
+    files = {part: patterns.expand_files(part) for part in parts if not _is_named(part)}
+
+    sources: list[Source] = []
+    for part in parts:
+        if part == SYNTHETIC:
+            sources.append(SyntheticSource(config.image_size))
+        elif part.startswith(TFDS_PREFIX):
+            sources.append(TFDSSource(part))
+        else:
+            for is_table, group in itertools.groupby(files[part], _is_table):
+                if is_table:
+                    sources.extend(TableSource(table) for table in group)
+                else:
+                    sources.append(ShardSource(list(group), config.index_folder, process_index, process_count))
+    return sources[0] if len(sources) == 1 else Concatenation(sources)
+
+
+def _is_named(part: str) -> bool:
+    return part == SYNTHETIC or part.startswith(TFDS_PREFIX)
+
+
+def _is_table(file: pathlib.Path) -> bool:
+    return file.suffix.lower() in tables.DELIMITERS

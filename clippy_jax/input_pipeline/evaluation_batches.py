@@ -1,0 +1,146 @@
+"""From a list of images to batches on the mesh: read ahead in threads, padded, each process its own part.
+
+An evaluation plans its batches once, from facts that every process knows (the sorted list of files, their sizes), so
+all processes run the same number of equally shaped batches. Of each batch a process reads the rows its devices hold.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Shaped
+
+from clippy_jax.errors import InputError
+from clippy_jax.mesh import shard_batch
+
+PADDING = -1
+UNREADABLE_SHARE = 0.01
+BATCHES_AHEAD = 2
+BATCHES_BETWEEN_CHECKS = 32
+
+Sample = tuple[Shaped[np.ndarray, "..."], ...]
+Read = Callable[[int], Sample]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Which images one step of an evaluation takes."""
+
+    rows: tuple[int, ...]  # index of the image in each row; PADDING where there is none
+    blank: Sample  # a row without an image; a smaller sample is laid over its upper left corner
+
+
+def split(indices: Sequence[int], batch_size: int, blank: Sample) -> list[Batch]:
+    """Batches of `batch_size` rows in order; the last is padded."""
+    return [
+        Batch((*indices[start : start + batch_size], *[PADDING] * (start + batch_size - len(indices))), blank)
+        for start in range(0, len(indices), batch_size)
+    ]
+
+
+class ReadFailures:
+    """Which images could not be read, agreed on by all processes.
+
+    A process that stopped alone would leave the others waiting in a collective, so a failure is only noted where it
+    happens (its row stays blank and is never counted) and acted upon where all processes meet.
+    """
+
+    def __init__(self, paths: Sequence[pathlib.Path], read: Read):
+        self._paths = paths
+        self._read = read
+        self._unreadable = np.zeros(len(paths), bool)
+        self._refused = np.zeros(len(paths), bool)
+
+    def unreadable(self, index: int) -> None:
+        """Notes an image that cannot be decoded."""
+        self._unreadable[index] = True
+
+    def refused(self, index: int) -> None:
+        """Notes an image whose reading raised `InputError`."""
+        self._refused[index] = True
+
+    def agree(self) -> tuple[str, ...]:
+        """The images that no process could read so far; all processes must call this together.
+
+        Raises:
+          InputError: more than 1 % are unreadable, or one was refused (then with the message it was refused with).
+        """
+        local = np.stack([self._unreadable, self._refused])
+        unreadable, refused = multihost_utils.process_allgather(local).reshape(-1, *local.shape).any(axis=0)
+        if refused.any():
+            self._read(int(refused.argmax()))
+            raise InputError(f"{self._paths[int(refused.argmax())]} was refused by another process but not here")
+        names = tuple(str(self._paths[index]) for index in np.flatnonzero(unreadable))
+        if len(names) > UNREADABLE_SHARE * len(self._paths):
+            raise InputError(
+                f"{len(names)} of {len(self._paths)} images cannot be read, more than {UNREADABLE_SHARE:.0%}; "
+                f"the first is {names[0]}"
+            )
+        return names
+
+
+def load(
+    batches: Sequence[Batch], read: Read, mesh: Mesh, failures: ReadFailures
+) -> Iterator[tuple[Shaped[jax.Array, "B ..."], ...]]:
+    """Yields each batch as global arrays, sharded over `data`; reading runs in threads, `BATCHES_AHEAD` in front.
+
+    Args:
+      batches: the plan, the same in every process.
+      read: returns the arrays of one image; an `OSError` means unreadable, an `InputError` ends the evaluation.
+      mesh: the mesh to shard over; its size divides the batch.
+      failures: notes what could not be read; it is complete once the last batch has been taken.
+    """
+
+    def read_row(index: int) -> Sample | None:
+        try:
+            return read(index)
+        except OSError:
+            failures.unreadable(index)
+        except InputError:
+            failures.refused(index)
+        return None
+
+    threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "evaluation-images")
+
+    def start(batch: Batch) -> tuple[Batch, list]:
+        return batch, [None if row == PADDING else threads.submit(read_row, row) for row in _local_rows(batch, mesh)]
+
+    upcoming = iter(batches)
+    started = collections.deque(start(batch) for batch in itertools.islice(upcoming, BATCHES_AHEAD))
+    try:
+        for number in itertools.count(1):
+            if not started:
+                return
+            batch, futures = started.popleft()
+            samples = [None if future is None else future.result() for future in futures]
+            started.extend(start(following) for following in itertools.islice(upcoming, 1))
+            yield tuple(shard_batch(array, mesh) for array in _stack(samples, batch.blank))
+            if number % BATCHES_BETWEEN_CHECKS == 0 or not started:
+                failures.agree()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _local_rows(batch: Batch, mesh: Mesh) -> tuple[int, ...]:
+    """The rows that this process's devices hold: a contiguous part, since the mesh lists devices by process."""
+    per_device = len(batch.rows) // mesh.size
+    local = [
+        position for position, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()
+    ]
+    return batch.rows[local[0] * per_device : (local[-1] + 1) * per_device]
+
+
+def _stack(samples: Sequence[Sample | None], blank: Sample) -> Sample:
+    stacked = tuple(np.repeat(value[None], len(samples), axis=0) for value in blank)
+    for row, sample in enumerate(samples):
+        for array, value in zip(stacked, sample or ()):
+            array[(row, *(slice(0, length) for length in value.shape))] = value
+    return stacked

@@ -1,0 +1,54 @@
+"""Images as an evaluation sees them, by Pillow: the reference that published numbers were measured with."""
+
+import numpy as np
+import PIL.Image
+from jaxtyping import UInt8
+
+# A panorama's long side is squeezed to this many short sides, which bounds the memory that one image can take.
+LONGEST_ASPECT = 4
+
+
+def centre_crop(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Short side to `image_size` by antialiased bicubic, then the central square, then RGB.
+
+    Equal, bit for bit, to the public code's pipeline: the long side is cut to an integer and the crop's offset rounded
+    as Python rounds. The conversion to RGB comes last, so Pillow resizes palette and 1-bit images to the nearest pixel
+    and RGBA with premultiplied alpha. EXIF orientation is not applied.
+    """
+    width, height = image.size
+    if min(width, height) != image_size:
+        scaled = (
+            (image_size, int(image_size * height / width))
+            if width <= height
+            else (int(image_size * width / height), image_size)
+        )
+        image = image.resize(scaled, PIL.Image.Resampling.BICUBIC)
+    left, top = (round((length - image_size) / 2) for length in image.size)
+    image = image.crop((left, top, left + image_size, top + image_size))
+    return np.asarray(image.convert("RGB"))
+
+
+def whole_image_size(width: int, height: int, image_size: int, patch_size: int) -> tuple[int, int]:
+    """Width and height, in pixels, at which a whole image is fed.
+
+    The short side becomes `image_size`, the long side follows the aspect ratio to the nearest whole patch (a change of
+    at most half a patch). Nothing is cropped, so the patch grid covers the image exactly and a prediction can be
+    stretched over labels of any size without a shift.
+    """
+    short = min(width, height)
+
+    def fed(length: int) -> int:
+        patches = round(image_size * length / short / patch_size)
+        return min(patches * patch_size, LONGEST_ASPECT * image_size)
+
+    return fed(width), fed(height)
+
+
+def whole_image(image: PIL.Image.Image, image_size: int, patch_size: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The whole image at `whole_image_size`, by antialiased bicubic, then RGB."""
+    return resized(image, whole_image_size(*image.size, image_size, patch_size))
+
+
+def resized(image: PIL.Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The whole image at a width and height, by antialiased bicubic, then RGB."""
+    return np.asarray(image.resize(size, PIL.Image.Resampling.BICUBIC).convert("RGB"))

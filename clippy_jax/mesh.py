@@ -1,0 +1,67 @@
+"""Where arrays live: a mesh with one axis, `data`, over all devices of all processes.
+
+The batch is split over it. Parameters and optimizer state are `replicated`, or split too (`fsdp`); the compiler puts in
+the collectives that either choice needs.
+"""
+
+from typing import Any, Literal
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from clippy_jax.errors import InputError
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along `data`."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Split along the first dimension."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fsdp"]) -> Any:
+    """The sharding of each leaf of a train state (arrays or their shapes).
+
+    `fsdp` splits the largest dimension that the devices divide; of stacked blocks, never the layers, since the scan
+    over them needs one whole layer at a time. What no dimension of fits stays replicated.
+    """
+    if parameters == "replicated":
+        return jax.tree.map(lambda _: replicated(mesh), state)
+
+    def split(path, leaf):
+        stacked = any(getattr(entry, "key", None) == "blocks" for entry in path)
+        dimensions = range(1 if stacked else 0, len(leaf.shape))
+        fitting = [d for d in dimensions if leaf.shape[d] % mesh.size == 0 and leaf.shape[d] > 0]
+        if not fitting:
+            return replicated(mesh)
+        largest = max(fitting, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "data"))
+
+    return jax.tree_util.tree_map_with_path(split, state)
+
+
+def shard_batch(local: Any, mesh: Mesh) -> Any:
+    """The global arrays of a batch (an array [B, ...] or a tree of them); each process has a contiguous part of it."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), local)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:
+    """Raises `InputError` if the devices, with microbatches of whole packs of texts each, do not divide the batch.
+
+    `key` names the configuration field or flag of the batch size.
+    """
+    parts = mesh.size * microbatches * texts_per_pack
+    if batch_size < 1 or batch_size % parts:
+        each = f" with {microbatches} microbatches each" if microbatches > 1 else ""
+        each += f", in packs of {texts_per_pack} texts," if texts_per_pack > 1 else ""
+        raise InputError(
+            f"{key} is {batch_size}, which {mesh.size} devices{each} do not divide; use a multiple of {parts}"
+        )

@@ -1,0 +1,35 @@
+import pytest
+
+from clippy_jax.datasets.patterns import expand_files
+from clippy_jax.errors import InputError
+
+
+def test_braces_name_files_in_order(tmp_path):
+    for name in ("00008.tar", "00009.tar", "00010.tar", "b.tar"):
+        (tmp_path / name).touch()
+    assert [file.name for file in expand_files(f"{tmp_path}/{{00008..00010}}.tar")] == [
+        "00008.tar",
+        "00009.tar",
+        "00010.tar",
+    ]
+    assert [file.name for file in expand_files(f"{tmp_path}/{{b,00009}}.tar")] == ["b.tar", "00009.tar"]
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        ("{folder}/{{00003..00001}}.tar", r"the range \{00003..00001\} .* is empty"),
+        ("{folder}/{{}}.tar", "hold no range"),
+        ("{folder}/{{00000..}}.tar", "hold no range"),
+        ("{folder}/{{00000..00003.tar", "hold no range"),
+        ("{folder}/nowhere/{{00000..00001}}.tar", r"the folder .*/nowhere does not exist"),
+        ("{folder}/{{00000..00003}}.tar", r"3 of the 4 files .* do not exist, the first is .*/00001.tar"),
+        ("{folder}", "is a folder; name the files in it"),
+        ("gs://bucket/{{00000..00003}}.tar", "is a remote address"),
+    ],
+)
+def test_bad_patterns_end_in_one_line(tmp_path, pattern, message):
+    (tmp_path / "00000.tar").touch()
+    with pytest.raises(InputError, match=message) as error:
+        expand_files(pattern.format(folder=tmp_path))
+    assert str(error.value).startswith("config.input.train") and "\n" not in str(error.value)

@@ -1,0 +1,131 @@
+import os
+import shutil
+import stat
+
+import numpy as np
+import pytest
+
+from clippy_jax.datasets import shard_index
+from clippy_jax.errors import InputError
+
+
+def captions_of(path):
+    content = path.read_bytes()
+    index = shard_index.build(path)
+    return [content[o : o + n].decode() for o, n in zip(index.caption_offsets, index.caption_lengths)]
+
+
+def test_index_points_at_images_and_captions(tmp_path, write_tar):
+    members = {"a.jpg": b"A" * 700, "a.json": b"{}", "a.txt": b"first", "b.txt": b"second", "b.webp": b"B" * 3}
+    path = write_tar(tmp_path / "0.tar", members)
+    index = shard_index.build(path)
+    content = path.read_bytes()
+    assert [content[o : o + n] for o, n in zip(index.image_offsets, index.image_lengths)] == [b"A" * 700, b"BBB"]
+    assert captions_of(path) == ["first", "second"]
+    assert index.left_out == {}
+
+
+def test_incomplete_samples_are_left_out_by_cause(tmp_path, write_tar):
+    members = {
+        "a.jpg": b"A",  # no caption at all
+        "b.jpg": b"B",
+        "b.txt": b"",
+        "c.txt": b"no image",
+        "d.jpg": b"D",
+        "d.txt": b"good",
+        "e/d.jpg": b"D",  # the same name in another folder is another sample
+        "e/d.txt": b"good too",
+    }
+    path = write_tar(tmp_path / "0.tar", members)
+    assert captions_of(path) == ["good", "good too"]
+    assert shard_index.build(path).left_out == {"captionless": 2, "imageless": 1}
+
+
+@pytest.mark.parametrize("keep", [-1, -700])
+def test_a_truncated_tar_gives_its_complete_samples(tmp_path, write_tar, keep):
+    members = {f"{i}.{kind}": kind.encode() * 400 for i in range(3) for kind in ("jpg", "txt")}
+    path = write_tar(tmp_path / "0.tar", members)
+    with open(path, "rb") as file:
+        end = max(m.offset + m.length for m in shard_index.tar_members.members(file.fileno()))
+    os.truncate(path, end + keep)
+    index = shard_index.build(path)
+    assert len(index.image_offsets) == 2
+    assert index.left_out == {"truncated": 1}
+
+
+def test_indexes_are_cached_beside_the_shard_and_rebuilt_when_it_changes(tmp_path, write_shard, monkeypatch):
+    shards = [write_shard(tmp_path / f"{i}.tar", i, 2) for i in range(3)]
+    first = shard_index.load_or_build(shards, "")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        name for i in range(3) for name in (f"{i}.tar", f"{i}.tar.index.npz")
+    )
+
+    built = []
+    build = shard_index.build
+    monkeypatch.setattr(shard_index, "build", lambda shard: built.append(shard) or build(shard))
+    again = shard_index.load_or_build(shards, "")
+    assert built == []
+    for old, new in zip(first, again):
+        for a, b in zip(old[:4], new[:4]):
+            np.testing.assert_array_equal(a, b)
+        assert old.left_out == new.left_out
+
+    write_shard(shards[1], 0, 5)
+    assert [len(index.image_offsets) for index in shard_index.load_or_build(shards, "")] == [2, 5, 2]
+    os.utime(shards[2], ns=(0, 0))
+    shutil.copy(tmp_path / "0.tar", tmp_path / "0.tar.index.npz")  # not an index
+    shard_index.load_or_build(shards, "")
+    assert sorted(built) == [shards[0], shards[1], shards[2]]
+
+
+def test_index_folder_keeps_shards_of_the_same_name_apart(tmp_path, write_shard):
+    shards = []
+    for samples, name in enumerate(("a", "b"), start=1):
+        (tmp_path / name).mkdir()
+        shards.append(write_shard(tmp_path / name / "0.tar", 0, samples))
+    for _ in range(2):
+        indexes = shard_index.load_or_build(shards, str(tmp_path / "new" / "cache"))
+        assert [len(index.image_offsets) for index in indexes] == [1, 2]
+    assert len(list((tmp_path / "new" / "cache").iterdir())) == 2
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["0.tar"]
+
+
+def test_processes_share_the_work(tmp_path, write_shard, monkeypatch):
+    """Process 1 of 3 starts with shards 1 and 4, and takes from the cache what others have built meanwhile."""
+    shards = [write_shard(tmp_path / f"{i}.tar", i, 1) for i in range(6)]
+    monkeypatch.setattr(shard_index, "_THREADS", 1)
+    build, built = shard_index.build, []
+
+    def build_beside_others(shard):
+        if not built:
+            for other in (0, 3):
+                index_file = shard_index._index_file(shards[other], "")
+                shard_index._write(build(shards[other]), shard_index._signature(shards[other]), index_file)
+        built.append(shards.index(shard))
+        return build(shard)
+
+    monkeypatch.setattr(shard_index, "build", build_beside_others)
+    assert len(shard_index.load_or_build(shards, "", process_index=1, process_count=3)) == 6
+    assert built == [1, 4, 2, 5]
+
+
+def test_a_shard_that_is_no_tar_is_named(tmp_path, write_shard):
+    write_shard(tmp_path / "0.tar", 0, 1)
+    (tmp_path / "1.tar").write_bytes(b"<html>404</html>" * 100)
+    with pytest.raises(InputError, match=r"1\.tar is no tar file"):
+        shard_index.load_or_build([tmp_path / "0.tar", tmp_path / "1.tar"], "")
+    assert not list(tmp_path.glob(".*")), "a temporary file is left"
+
+
+def test_index_folder_that_cannot_be_made(tmp_path, write_shard):
+    (tmp_path / "file").touch()
+    shard = write_shard(tmp_path / "0.tar", 0, 1)
+    with pytest.raises(InputError, match="config.input.index_folder: cannot make"):
+        shard_index.load_or_build([shard], str(tmp_path / "file" / "cache"))
+
+
+def test_others_may_read_an_index(tmp_path, write_shard):
+    shard = write_shard(tmp_path / "0.tar", 0, 1)
+    shard_index.load_or_build([shard], "")
+    mode = stat.S_IMODE((tmp_path / "0.tar.index.npz").stat().st_mode)
+    assert mode == stat.S_IMODE(shard.stat().st_mode)

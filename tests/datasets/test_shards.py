@@ -1,0 +1,59 @@
+import concurrent.futures
+import os
+import resource
+
+import pytest
+
+from clippy_jax.datasets import shards as shards_module
+from clippy_jax.datasets.patterns import expand_files
+from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.shards import ShardSource
+
+
+@pytest.fixture
+def source(shards, tmp_path):
+    return ShardSource(expand_files(shards), str(tmp_path))
+
+
+def test_every_sample_is_read_from_any_thread(source, photo, encoded):
+    assert len(source) == 23
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        samples = list(pool.map(source.__getitem__, list(range(23)) * 20))
+    for i, sample in enumerate(samples):
+        assert sample == (encoded(photo(i % 23), quality=90), f"photo {i % 23}")
+
+
+def test_more_shards_than_files_that_may_be_open(source, monkeypatch):
+    monkeypatch.setattr(source._files, "_capacity", 1)
+    assert [source[i].caption for i in range(23)] == [f"photo {i}" for i in range(23)]
+    assert len(source._files._open) == 1
+
+
+def test_the_limit_of_open_files_is_raised(tmp_path, write_shard, monkeypatch):
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
+    assert shards_module._OpenFiles([tmp_path / f"{i}.tar" for i in range(1243)])._capacity == 1243
+    assert shards_module._OpenFiles([tmp_path / f"{i}.tar" for i in range(9999)])._capacity == 4096 - 512
+    assert limits == [(1755, 4096), (4096, 4096)]
+
+
+def test_a_shard_that_shrinks_or_goes_is_unreadable(tmp_path, write_shard):
+    shards = [write_shard(tmp_path / f"{i}.tar", i, 2) for i in range(2)]
+    source = ShardSource(shards)
+    os.truncate(shards[0], 600)
+    os.remove(shards[1])
+    for index in (0, 2):
+        with pytest.raises(BadSample, match="unreadable"):
+            source[index]
+
+
+def test_empty_captions_are_counted_over_all_shards(tmp_path, write_tar):
+    shards = [write_tar(tmp_path / f"{i}.tar", {"a.jpg": b"A", "b.jpg": b"B", "b.txt": b"b"}) for i in range(2)]
+    source = ShardSource(shards)
+    assert len(source) == 2 and source.left_out == {"captionless": 2}
+
+
+def test_captions_that_are_no_utf8_are_kept(tmp_path, write_tar):
+    shard = write_tar(tmp_path / "0.tar", {"a.jpg": b"A", "a.txt": b"caf\xe9"})
+    assert ShardSource([shard])[0].caption == "caf�"
