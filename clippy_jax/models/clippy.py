@@ -1,8 +1,4 @@
-"""CLIPpy: an image tower and a text tower that meet in one embedding space (Ranasinghe et al., ICCV 2023).
-
-What makes patches nameable is the pooling: the image embedding is the maximum over tokens, feature by feature, so the
-contrastive loss reaches every patch that wins a feature (paper, section 3.2).
-"""
+"""CLIPpy: an image tower and a text tower that meet in one embedding space (Ranasinghe et al., ICCV 2023)."""
 
 import math
 
@@ -12,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.config import ModelConfig
-from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
+from clippy_jax.models.packed_texts import PackedTexts, packs_of_one
+from clippy_jax.models.pooling import pool
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
-from clippy_jax.models.vit import ImageTokens, VisionTransformer
+from clippy_jax.models.vit import VisionTransformer
 
 # CLIP's pixel statistics; the public CLIPpy code uses them although DINO was trained with ImageNet's.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -60,50 +57,20 @@ class CLIPpy(nn.Module):
         return l2_normalise(tokens.patches), l2_normalise(pool(tokens, self.config.pooling))
 
     def encode_text(self, tokens: Int[Array, "T L"], *, train: bool = False) -> Float[Array, "T D"]:
-        """Sentence embeddings of zero-padded token ids."""
-        return l2_normalise(self.text(tokens, train=train).astype(jnp.float32))
+        """Sentence embeddings of padded token ids; the padding changes nothing."""
+        return self.encode_packed_texts(packs_of_one(tokens), train=train)
 
     def encode_packed_texts(self, texts: PackedTexts, *, train: bool = False) -> Float[Array, "T D"]:
         """The same of texts that share rows: one pack's after the other's."""
-        packs, rows, length = texts.tokens.shape
-        tokens, slots = texts.tokens.reshape(packs * rows, length), texts.slots.reshape(packs * rows, length)
-        embeddings = self.text(tokens, slots, train=train).reshape(packs, rows * TEXTS_PER_ROW, -1)
-        embeddings = jnp.take_along_axis(embeddings, texts.places[..., None], axis=1)
-        return l2_normalise(embeddings.reshape(-1, embeddings.shape[-1]).astype(jnp.float32))
+        return l2_normalise(self.text(texts, train=train).astype(jnp.float32))
 
     def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads tokens tokens"]:
         """The attention maps of the image tower's last block; token 0 is the CLS token."""
         return self.image(normalise_pixels(images), return_attention=True).attention
 
 
-def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
-    """One vector an image: the maximum (with or without the CLS token), the mean, or the CLS token itself."""
-    patches = tokens.patches.reshape(tokens.patches.shape[0], -1, tokens.patches.shape[-1])
-    match pooling:
-        case "max":
-            return _max_over_tokens(patches)
-        case "max_with_cls":
-            return _max_over_tokens(jnp.concatenate([tokens.cls[:, None], patches], axis=1))
-        case "avg":
-            return patches.mean(axis=1)
-        case "cls":
-            return tokens.cls
-    raise ValueError(f"unknown pooling {pooling!r}")
-
-
-def _max_over_tokens(tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:
-    """The largest value of each feature; its gradient goes to the one token that wins the feature.
-
-    JAX's own gradient of a maximum looks for the token that *equals* it. Where the compiler fuses the final LayerNorm
-    into that comparison, the token is computed a second time, may round otherwise, equals nothing, and its gradient is
-    lost (or 0 / 0). An index is never lost.
-    """
-    winner = jnp.argmax(tokens, axis=1, keepdims=True)
-    return jnp.take_along_axis(tokens, winner, axis=1)[:, 0]
-
-
 def normalise_pixels(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """Pixels of 0 to 255 as the towers want them: zero mean and unit deviation a channel."""
+    """Pixels of 0 to 255 as the towers want them: zero mean and a standard deviation of 1 in each channel."""
     return (images.astype(jnp.float32) / 255 - jnp.array(IMAGE_MEAN)) / jnp.array(IMAGE_STD)
 
 

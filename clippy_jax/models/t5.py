@@ -13,11 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
-from clippy_jax.models.dense import Dense
-from clippy_jax.models.dropout import Dropout
-from clippy_jax.models.packed_texts import TEXTS_PER_ROW
+from clippy_jax.models.layers import Dense, Dropout, keep, rematerialised
+from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import Precision
-from clippy_jax.models.rematerialisation import keep, rematerialised
 
 # Sentence-T5 at the published sizes, and a tiny one for tests.
 SIZES = {
@@ -26,28 +24,20 @@ SIZES = {
     "large": dict(width=1024, depth=24, heads=16, head_width=64, mlp_width=4096, embedding_width=768),
 }
 
-PAD = 0  # the token that fills a text up; everything else is a word
-
 
 class SentenceT5(nn.Module):
-    """Token ids to one sentence embedding a text (before the L2 normalisation, which `CLIPpy` applies last)."""
+    """Token ids to one sentence embedding a text, before the L2 normalisation, which `CLIPpy` applies last."""
 
     config: TextTowerConfig
     precision: Precision
     rematerialise: bool = False
 
     @nn.compact
-    def __call__(
-        self, tokens: Int[Array, "T L"], slots: Int[Array, "T L"] | None = None, *, train: bool = False
-    ) -> Float[Array, "T D"] | Float[Array, "T slots D"]:
-        """Encodes padded texts; the padding changes nothing. `train` turns dropout on (random stream "dropout").
-
-        Each row is a text; or with `slots` several are, as in `PackedTexts`, and the result is [T, TEXTS_PER_ROW, D],
-        in which slots without a text mean nothing.
-        """
+    def __call__(self, texts: PackedTexts, *, train: bool = False) -> Float[Array, "T D"]:
+        """Encodes texts, one pack's after the other's. `train` turns dropout on (random stream "dropout")."""
         config, precision = self.config, self.precision
-        packed = slots is not None
-        slots = slots if packed else (tokens != PAD).astype(jnp.int32)
+        packs, rows, length = texts.tokens.shape
+        tokens, segment_ids = (ids.reshape(packs * rows, length) for ids in (texts.tokens, texts.segment_ids))
         dropout = Dropout(config.dropout, deterministic=not train)
 
         embed = nn.Embed(
@@ -57,7 +47,7 @@ class SentenceT5(nn.Module):
             dtype=precision.dtype,
             name="token_embedding",
         )
-        bias = RelativePositionBias(config, name="relative_position_bias")(slots)
+        bias = RelativePositionBias(config, name="relative_position_bias")(segment_ids)
         blocks = nn.scan(
             rematerialised(Block, self.rematerialise),
             variable_axes={"params": 0},
@@ -68,12 +58,14 @@ class SentenceT5(nn.Module):
         words, _ = blocks(config, precision, train, name="blocks")(dropout(embed(tokens)), bias)
         words = dropout(nn.RMSNorm(epsilon=1e-6, dtype=precision.dtype, name="norm")(words))
 
-        slot_numbers = 1 + jnp.arange(TEXTS_PER_ROW if packed else 1)
-        belongs = (slots[:, None, :] == slot_numbers[:, None]).astype(jnp.float32)
-        total = jnp.einsum("TSL,TLD->TSD", belongs, words.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
-        mean = total / jnp.maximum(belongs.sum(axis=2), 1)[..., None]
+        # The mean over the words of each segment of each row; segments without a text come out as zero.
+        in_segment = (segment_ids[:, None] == 1 + jnp.arange(TEXTS_PER_ROW)[:, None]).astype(jnp.float32)
+        total = jnp.einsum("RSL,RLD->RSD", in_segment, words.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+        mean = total / jnp.maximum(in_segment.sum(axis=2), 1)[..., None]
         dense = nn.Dense(config.embedding_width, use_bias=False, precision=precision.matmul, name="dense")
-        return dense(mean) if packed else dense(mean)[:, 0]
+        embeddings = dense(mean).reshape(packs, rows * TEXTS_PER_ROW, -1)
+        embeddings = jnp.take_along_axis(embeddings, texts.positions[..., None], axis=1)
+        return embeddings.reshape(-1, config.embedding_width)
 
 
 class Block(nn.Module):
@@ -84,47 +76,44 @@ class Block(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, words: Float[Array, "T L D"], bias: Float[Array, "T heads L L"]):
+    def __call__(self, words: Float[Array, "R L D"], bias: Float[Array, "R heads L L"]):
         config = self.config
         dropout = Dropout(config.dropout, deterministic=not self.train)
 
         def norm(name):
             return nn.RMSNorm(epsilon=1e-6, dtype=self.precision.dtype, name=name)
 
-        def dense(features, name, deviation):
-            return Dense(
+        def dense(inputs, features, name, std=None):
+            layer = Dense(
                 features,
                 use_bias=False,
-                kernel_init=nn.initializers.normal(deviation),
+                kernel_init=nn.initializers.normal(std or inputs.shape[-1] ** -0.5),
                 dtype=self.precision.dtype,
                 precision=self.precision.matmul,
                 name=name,
             )
+            return layer(inputs)
 
-        def heads(name, deviation):
-            projected = dense(config.heads * config.head_width, name, deviation)(normed)
+        def heads(name, std=None):
+            projected = dense(normed, config.heads * config.head_width, name, std)
             return projected.reshape(*words.shape[:2], config.heads, config.head_width)
 
         normed = norm("attention_norm")(words)
         # T5 does not scale its logits: the initial queries are smaller instead.
-        query = heads("query", (config.width * config.head_width) ** -0.5)
-        key, value = heads("key", config.width**-0.5), heads("value", config.width**-0.5)
-        logits = jnp.einsum("TqHK,TkHK->THqk", query, key, precision=self.precision.matmul)
+        query, key, value = heads("query", (config.width * config.head_width) ** -0.5), heads("key"), heads("value")
+        logits = jnp.einsum("RqHK,RkHK->RHqk", query, key, precision=self.precision.matmul)
         weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype))
-        mixed = jnp.einsum("THqk,TkHK->TqHK", weights, value, precision=self.precision.matmul)
+        mixed = jnp.einsum("RHqk,RkHK->RqHK", weights, value, precision=self.precision.matmul)
         mixed = keep(mixed.reshape(*words.shape[:2], config.heads * config.head_width))
-        deviation = (config.heads * config.head_width) ** -0.5
-        words = words + dropout(dense(config.width, "attention_out", deviation)(mixed))
+        words = words + dropout(dense(mixed, config.width, "attention_out"))
 
         normed = norm("mlp_norm")(words)
-        hidden = dense(config.mlp_width, "mlp_in", config.width**-0.5)(normed)
+        hidden = dense(normed, config.mlp_width, "mlp_in")
         if config.gated_mlp:
-            gate = dense(config.mlp_width, "mlp_gate", config.width**-0.5)(normed)
-            hidden = nn.gelu(gate, approximate=True) * hidden
+            hidden = nn.gelu(dense(normed, config.mlp_width, "mlp_gate"), approximate=True) * hidden
         else:
             hidden = nn.relu(hidden)
-        words = words + dropout(dense(config.width, "mlp_out", config.mlp_width**-0.5)(dropout(hidden)))
-        return words, None
+        return words + dropout(dense(dropout(hidden), config.width, "mlp_out")), None
 
 
 class RelativePositionBias(nn.Module):
@@ -133,14 +122,14 @@ class RelativePositionBias(nn.Module):
     config: TextTowerConfig
 
     @nn.compact
-    def __call__(self, slots: Int[Array, "T L"]) -> Float[Array, "T heads L L"]:
-        """The bias for tokens of these slots; padding (0) and the texts of other slots are ruled out as keys."""
-        config, length = self.config, slots.shape[1]
+    def __call__(self, segment_ids: Int[Array, "R L"]) -> Float[Array, "R heads L L"]:
+        """The bias for tokens of these segments; padding (0) and the tokens of other segments are ruled out as keys."""
+        config, length = self.config, segment_ids.shape[1]
         table = self.param(
             "embedding", nn.initializers.normal(config.width**-0.5), (config.relative_buckets, config.heads)
         )
         bias = table[_relative_buckets(length, config.relative_buckets, config.relative_max_distance)]
-        visible = (slots[:, :, None] == slots[:, None, :]) & (slots[:, None, :] > 0)
+        visible = (segment_ids[:, :, None] == segment_ids[:, None, :]) & (segment_ids[:, None, :] > 0)
         return jnp.where(visible[:, None], bias.transpose(2, 0, 1), jnp.finfo(jnp.float32).min)
 
 

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
-from clippy_jax.models.dense import Dense
-from clippy_jax.models.dropout import uniform
 from clippy_jax.models.fused_attention import fused_attention, fused_attention_works
+from clippy_jax.models.layers import Dense, keep, rematerialised, uniform
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
-from clippy_jax.models.rematerialisation import keep, rematerialised
 
 # The released DINO backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
 SIZES = {
@@ -32,7 +30,7 @@ _INITIALIZER = nn.initializers.truncated_normal(0.02)
 
 @flax.struct.dataclass
 class ImageTokens:
-    """What the tower says about a batch of images, after its final LayerNorm.
+    """The tower's outputs for a batch of images, after its final LayerNorm.
 
     Under patch dropout the grid is gone: the kept patch tokens come as one row, `h` = 1.
     """
@@ -134,7 +132,7 @@ def _attention(
     precision: jax.lax.Precision,
 ) -> tuple[Float[Array, "B N heads K"], Float[Array, "B heads N N"]]:
     """softmax(query · key / √K) · value, and the softmax, which is float32."""
-    # The barrier has the heads moved to the front once, before the products: half the time of attention on a CPU.
+    # The barrier has the heads moved to the front once, before the products, and not in each of them.
     query, key, value = jax.lax.optimization_barrier((query, key, value))
     logits = jnp.einsum("BHqK,BHkK->BHqk", query, key, precision=precision)
     weights = jax.nn.softmax(logits.astype(jnp.float32) * query.shape[-1] ** -0.5)
@@ -145,8 +143,7 @@ def _attention(
 def gelu(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     """The exact GELU, by the error function in float32, as PyTorch computes it.
 
-    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and takes three times as long on
-    a CPU.
+    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and is slow on a CPU.
     """
     wide = x.astype(jnp.float32)
     return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)

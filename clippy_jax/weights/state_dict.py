@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from clippy_jax.errors import InputError
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
@@ -65,7 +66,7 @@ def model_of(config: ImageTowerConfig | TextTowerConfig | ModelConfig) -> tuple[
         case ImageTowerConfig():
             return VisionTransformer(config, precision), (_blank(config, jnp.float32),)
         case TextTowerConfig():
-            return SentenceT5(config, precision), (tokens,)
+            return SentenceT5(config, precision), (packs_of_one(tokens),)
         case ModelConfig():
             return CLIPpy(config), (_blank(config.image, jnp.uint8), tokens)
 

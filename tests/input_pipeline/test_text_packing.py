@@ -14,16 +14,16 @@ def random_texts(count: int, longest: int, padded_to: int, seed: int = 0) -> np.
 
 
 def unpacked(texts) -> np.ndarray:
-    """The texts of packs, padded again, read off rows, slots and places one by one."""
-    tokens, slots, places = map(np.asarray, texts)
+    """The texts of packs, padded again, read off rows, segment ids and positions one by one."""
+    tokens, segment_ids, text_positions = map(np.asarray, texts)
     length = tokens.shape[2]
     found = []
     for pack in range(len(tokens)):
-        for place in places[pack]:
-            row, slot = divmod(place, TEXTS_PER_ROW)
-            (positions,) = np.nonzero(slots[pack, row] == slot + 1)
-            assert (np.diff(positions) == 1).all()  # side by side: only so are their distances what they were
-            text = tokens[pack, row, positions]
+        for position in text_positions[pack]:
+            row, number = divmod(position, TEXTS_PER_ROW)
+            (columns,) = np.nonzero(segment_ids[pack, row] == number + 1)
+            assert (np.diff(columns) == 1).all()  # side by side: only so are their distances what they were
+            text = tokens[pack, row, columns]
             found.append(np.pad(text, (0, length - len(text))))
     assert (tokens != 0).sum() == sum((text != 0).sum() for text in found)  # and there is nothing else
     return np.stack(found)
@@ -63,11 +63,11 @@ def test_captions_fill_a_third_of_the_rows_that_padding_takes():
     assert lengths.sum() / 77 <= 16 * packing.rows and rounded_rows(packing.rows, 64) <= 24
 
 
-def test_no_row_has_more_texts_than_slots():
+def test_no_row_has_more_texts_than_segments():
     one_word = np.zeros((40, 77), np.int32)
     one_word[:, 0] = 7
     packing = find_packing(one_word, 40, microbatches=1)
-    assert packing.rows == 5 and packing.slot.max() == TEXTS_PER_ROW
+    assert packing.rows == 5 and packing.segment_id.max() == TEXTS_PER_ROW
 
 
 def test_rows_come_in_few_numbers():

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from clippy_jax.models.clippy import IMAGE_MEAN, IMAGE_STD, CLIPpy, l2_normalise, normalise_pixels, pool
-from clippy_jax.models.vit import ImageTokens
+from clippy_jax.models.clippy import IMAGE_MEAN, IMAGE_STD, CLIPpy, l2_normalise, normalise_pixels
 from clippy_jax.training.losses.softmax import softmax_contrastive_loss
 from tests.models import configurations
 from tests.models.operations import operations
@@ -79,17 +78,6 @@ def test_gradient_of_every_parameter_equals_torch(text, changes):
     assert relative_error(loss, their_loss) <= 1e-5
     errors = relative_errors(gradient, gradients_of(twin))
     assert max(errors.values()) <= 1e-4, errors
-
-
-@pytest.mark.parametrize("pooling", ["max", "max_with_cls"])
-def test_gradient_of_the_maximum_goes_to_one_token_of_those_that_tie(pooling):
-    patches = np.random.default_rng(0).integers(0, 3, (2, 3, 4, 16)).astype(np.float32)
-    tokens = ImageTokens(patches=jnp.asarray(patches), cls=jnp.full((2, 16), 2.0), attention=None)
-    gradient = jax.grad(lambda tokens: pool(tokens, pooling).sum())(tokens)
-    everything = jnp.concatenate([gradient.cls[:, None], gradient.patches.reshape(2, 12, 16)], axis=1)
-    np.testing.assert_array_equal(everything.sum(axis=1), 1)
-    np.testing.assert_array_equal(everything.max(axis=1), 1)
-    assert bool((gradient.cls == (1 if pooling == "max_with_cls" else 0)).all())  # the first of equals
 
 
 def test_call_returns_what_the_loss_reads():

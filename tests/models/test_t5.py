@@ -9,6 +9,7 @@ import torch
 from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from clippy_jax.models import t5
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from tests.models import configurations
@@ -39,7 +40,7 @@ def tower(config, **arguments):
     @jax.jit
     def apply(params, tokens, key=None):
         rngs = None if key is None else {"dropout": key}
-        return module.apply({"params": params}, tokens, rngs=rngs, **arguments)
+        return module.apply({"params": params}, packs_of_one(tokens), rngs=rngs, **arguments)
 
     return apply
 
@@ -103,7 +104,7 @@ def test_dropout_only_in_training_and_by_key(dropout_twin):
 
 
 def test_dropout_spreads_embeddings_as_torch_does(dropout_twin):
-    """Mean and deviation over 2,000 masks: dropout in other places, or masks shared by layers, would move them."""
+    """Mean and standard deviation over 2,000 masks: dropout elsewhere, or masks shared by layers, would move them."""
     params, copies = params_of(dropout_twin)["text"], np.repeat(TEXT, 2000, axis=0)
     ours = np.asarray(tower(dropout_twin.config.text, train=True)(params, copies, jax.random.key(0)))
     torch.manual_seed(0)
@@ -123,7 +124,7 @@ def test_dropout_spreads_embeddings_as_torch_does(dropout_twin):
 def test_parameter_count_is_sentence_t5s(size, count):
     assert set(t5.SIZES) == {"tiny", "base", "large"}
     module = SentenceT5(configurations.text_tower(size), precision_of("float32"))
-    params = jax.eval_shape(module.init, jax.random.key(0), jnp.ones((1, 4), jnp.int32))["params"]
+    params = jax.eval_shape(module.init, jax.random.key(0), packs_of_one(jnp.ones((1, 4), jnp.int32)))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 

@@ -100,7 +100,7 @@ def test_no_pair_leaves_its_device():
         return images.astype(jnp.float32).sum(axis=(1, 2))
 
     def encode_texts(params, texts, key):
-        return texts.places.reshape(-1, 1).astype(jnp.float32)  # a number for each text: its place in its pack
+        return texts.positions.reshape(-1, 1).astype(jnp.float32)  # a number for each text
 
     @jax.jit
     def both(images, texts):

@@ -15,6 +15,7 @@ from clippy_jax.config import TextTowerConfig
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
 from clippy_jax.models.clippy import l2_normalise
+from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.weights.sentence_t5 import read_sentence_t5, write_sentence_t5
@@ -34,7 +35,9 @@ TEXTS = [
 def embed(params, config, folder, texts):
     tokens = load_tokenizer(folder).encode([text.strip() for text in texts], 256)
     model = SentenceT5(config, precision_of("float32"))
-    return np.asarray(jax.jit(lambda params: l2_normalise(model.apply({"params": params}, tokens)))(params))
+    return np.asarray(
+        jax.jit(lambda params: l2_normalise(model.apply({"params": params}, packs_of_one(tokens))))(params)
+    )
 
 
 def same_tree(ours, theirs):

@@ -44,9 +44,9 @@ def step_and_arguments(config: Config) -> tuple[Callable, tuple[Any, ...]]:
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8, sharding=split)
     # Of texts that fill the text length, each takes a row.
     tokens = jax.ShapeDtypeStruct((batch // texts, texts, config.input.text_length), jnp.int32, sharding=split)
-    places = jax.ShapeDtypeStruct((batch // texts, texts), jnp.int32, sharding=split)
+    positions = jax.ShapeDtypeStruct((batch // texts, texts), jnp.int32, sharding=split)
     step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
-    return step, (state, images, PackedTexts(tokens, tokens, places))
+    return step, (state, images, PackedTexts(tokens, tokens, positions))
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:

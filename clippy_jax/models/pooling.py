@@ -1,0 +1,37 @@
+"""From the tokens of an image to one vector: what makes patches nameable (CLIPpy paper, section 3.2).
+
+The image embedding is the maximum over tokens, feature by feature, so the contrastive loss reaches every patch that
+wins a feature, and the patch embeddings learn to be compared with texts. The mean and the CLS token are there to be
+compared with.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from clippy_jax.models.vit import ImageTokens
+
+
+def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
+    """One vector an image: the maximum (with or without the CLS token), the mean, or the CLS token itself."""
+    patches = tokens.patches.reshape(tokens.patches.shape[0], -1, tokens.patches.shape[-1])
+    match pooling:
+        case "max":
+            return _max_over_tokens(patches)
+        case "max_with_cls":
+            return _max_over_tokens(jnp.concatenate([tokens.cls[:, None], patches], axis=1))
+        case "avg":
+            return patches.mean(axis=1)
+        case "cls":
+            return tokens.cls
+    raise ValueError(f"unknown pooling {pooling!r}")
+
+
+def _max_over_tokens(tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:
+    """The largest value of each feature; its gradient goes to the one token that wins the feature.
+
+    JAX's own gradient of a maximum looks for the token that *equals* it. Where the compiler fuses the final LayerNorm
+    into that comparison, the token is computed a second time, may round otherwise, equals nothing, and its gradient is
+    lost (or 0 / 0). An index is never lost.
+    """
+    winner = jnp.argmax(tokens, axis=1, keepdims=True)
+    return jnp.take_along_axis(tokens, winner, axis=1)[:, 0]
