@@ -1,4 +1,4 @@
-"""Which contrastive loss a run has, and the parameters that belong to the loss and not to the towers."""
+"""Which contrastive loss a run has, and the parameters that are the loss's own."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def contrastive_loss(
 
     Args:
       image: unit image embeddings, split over `mesh`.
-      text: unit text embeddings; row i belongs to image i.
+      text: unit text embeddings; row i is the text of image i.
       params: a run's parameters, of which those at the top level are read: `logit_scale`, and `logit_bias` if it is
         the sigmoid loss.
       config: which loss.
@@ -41,7 +41,7 @@ def initial_loss_params(config: LossConfig) -> dict[str, Float[Array, ""]]:
     """What the loss adds to the parameters of `CLIPpy`, or starts differently.
 
     The sigmoid loss has a bias, which is no part of the model: nothing but this loss reads it, and no weights bring it.
-    It and the scale start as SigLIP's, so that the many pairs that do not belong together weigh little at first.
+    It and the scale start as SigLIP's, so that the many pairs that do not match weigh little at first.
     """
     if config.kind == "sigmoid":
         return {"logit_scale": jnp.float32(math.log(10)), "logit_bias": jnp.float32(-10)}

@@ -1,6 +1,6 @@
 """The softmax contrastive loss in memory linear in the batch: for global batches of 32k pairs and more.
 
-The same function as `softmax_loss.py`. There, a device holds the logits of its images with all texts; here it sees them
+The same function as `softmax.py`. There, a device holds the logits of its images with all texts; here it sees them
 block by block (`ring.py`), keeps a running logsumexp of each row and column, and computes each block once more for the
 gradient.
 """
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from clippy_jax.training.losses.ring import LOGITS_AT_ONCE, around_the_ring
+from clippy_jax.training.losses.softmax import pair_logits
 
 _SPLIT, _SAME = PartitionSpec("data"), PartitionSpec()
 
@@ -38,7 +39,7 @@ def ring_softmax_loss(
 def _forward(image, text, logit_scale, reduction, mesh, logits_at_once):
     def on_device(image, text, logit_scale):
         def visit(image, text, row, column):
-            logits = _logits(image, text, logit_scale)
+            logits = pair_logits(image, text, logit_scale)
             row = jnp.logaddexp(row, jax.nn.logsumexp(logits, axis=1))
             return row, jnp.logaddexp(column, jax.nn.logsumexp(logits, axis=0))
 
@@ -56,11 +57,11 @@ def _backward(reduction, mesh, logits_at_once, saved, loss_gradient):
     def on_device(image, text, logit_scale, row, column, weight):
         def visit(rows, columns, image_gradient, text_gradient):
             (image, row), (text, column) = rows, columns
-            logits = _logits(image, text, logit_scale)
-            # How much each pair is believed in, by its image and by its text.
-            belief = jnp.exp(logits - row[:, None]) + jnp.exp(logits - column)
-            image_gradient += jnp.einsum("it,tD->iD", belief, text, precision=jax.lax.Precision.HIGHEST)
-            text_gradient += jnp.einsum("it,iD->tD", belief, image, precision=jax.lax.Precision.HIGHEST)
+            logits = pair_logits(image, text, logit_scale)
+            # Of the text given the image, plus that of the image given the text.
+            probability = jnp.exp(logits - row[:, None]) + jnp.exp(logits - column)
+            image_gradient += jnp.einsum("it,tD->iD", probability, text, precision=jax.lax.Precision.HIGHEST)
+            text_gradient += jnp.einsum("it,iD->tD", probability, image, precision=jax.lax.Precision.HIGHEST)
             return image_gradient, text_gradient
 
         zeros = jnp.zeros(image.shape), jnp.zeros(text.shape)
@@ -80,10 +81,6 @@ def _backward(reduction, mesh, logits_at_once, saved, loss_gradient):
 
 
 ring_softmax_loss.defvjp(_forward, _backward)
-
-
-def _logits(image: Float[Array, "i D"], text: Float[Array, "t D"], logit_scale: Float[Array, ""]):
-    return jnp.exp(logit_scale) * jnp.einsum("iD,tD->it", image, text, precision=jax.lax.Precision.HIGHEST)
 
 
 def _weight(image: Float[Array, "B D"], reduction: Literal["mean", "sum"]) -> float:

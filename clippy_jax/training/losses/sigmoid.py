@@ -1,7 +1,7 @@
 """The sigmoid loss of SigLIP over the global batch (Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023).
 
-Every pair of an image and a text is a question of its own: do they belong together? Nothing has to be normalised over
-the batch, so the pairs are taken block by block (`ring.py`), whatever their number.
+Every pair of an image and a text is a question of its own: do they match? Nothing has to be normalised over the batch,
+so the pairs are taken block by block (`ring.py`), whatever their number.
 """
 
 import functools
@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from clippy_jax.training.losses.ring import LOGITS_AT_ONCE, around_the_ring
+from clippy_jax.training.losses.softmax import pair_logits
 
 _SPLIT, _SAME = PartitionSpec("data"), PartitionSpec()
 
@@ -26,7 +27,7 @@ def sigmoid_contrastive_loss(
     mesh: Mesh,
     logits_at_once: int = LOGITS_AT_ONCE,
 ) -> Float[Array, ""]:
-    """The sum over all B x B pairs of -log sigmoid(±logit), divided by B; plus where image and text belong together.
+    """The sum over all B x B pairs of -log sigmoid(±logit), divided by B; plus where image and text match.
 
     A logit is exp(`logit_scale`) times the cosine similarity, plus `logit_bias`. `logits_at_once` bounds the block that
     a device of the mesh holds, besides a few times its share of the features.
@@ -37,10 +38,10 @@ def sigmoid_contrastive_loss(
 def _forward(image, text, logit_scale, logit_bias, mesh, logits_at_once):
     def on_device(image, text, logit_scale, logit_bias):
         def visit(image, text, row, nothing):
-            return row + jax.nn.softplus(_logits(image, text, logit_scale, logit_bias)).sum(axis=1), nothing
+            return row + jax.nn.softplus(pair_logits(image, text, logit_scale) + logit_bias).sum(axis=1), nothing
 
         row, _ = around_the_ring(visit, image, text, jnp.zeros(len(image)), (), logits_at_once)
-        # -log sigmoid(x) is softplus(x) - x: of the pairs that belong together, the second term is still missing.
+        # -log sigmoid(x) is softplus(x) - x: of the matching pairs, the second term is still missing.
         matching = jnp.exp(logit_scale) * (image * text).sum(axis=1) + logit_bias
         return jax.lax.psum((row - matching).sum(), "data")
 
@@ -53,10 +54,10 @@ def _backward(mesh, logits_at_once, saved, loss_gradient):
     def on_device(image, text, logit_scale, logit_bias, weight):
         def visit(image, text, row_sums, text_gradient):
             image_gradient, row = row_sums
-            belief = jax.nn.sigmoid(_logits(image, text, logit_scale, logit_bias))
-            image_gradient += jnp.einsum("it,tD->iD", belief, text, precision=jax.lax.Precision.HIGHEST)
-            text_gradient += jnp.einsum("it,iD->tD", belief, image, precision=jax.lax.Precision.HIGHEST)
-            return (image_gradient, row + belief.sum(axis=1)), text_gradient
+            probability = jax.nn.sigmoid(pair_logits(image, text, logit_scale) + logit_bias)
+            image_gradient += jnp.einsum("it,tD->iD", probability, text, precision=jax.lax.Precision.HIGHEST)
+            text_gradient += jnp.einsum("it,iD->tD", probability, image, precision=jax.lax.Precision.HIGHEST)
+            return (image_gradient, row + probability.sum(axis=1)), text_gradient
 
         row_sums = jnp.zeros(image.shape), jnp.zeros(len(image))
         (image_gradient, row), text_gradient = around_the_ring(
@@ -77,10 +78,3 @@ def _backward(mesh, logits_at_once, saved, loss_gradient):
 
 
 sigmoid_contrastive_loss.defvjp(_forward, _backward)
-
-
-def _logits(
-    image: Float[Array, "i D"], text: Float[Array, "t D"], logit_scale: Float[Array, ""], logit_bias: Float[Array, ""]
-) -> Float[Array, "i t"]:
-    cosines = jnp.einsum("iD,tD->it", image, text, precision=jax.lax.Precision.HIGHEST)
-    return jnp.exp(logit_scale) * cosines + logit_bias

@@ -19,11 +19,17 @@ def softmax_contrastive_loss(
     the global batch. Each direction is a mean over its B rows; `reduction` joins the two (the paper sums, the public
     code takes the mean). `logit_scale` is the logarithm of the factor on the cosine similarities.
     """
-    scale = jnp.exp(logit_scale)
-    logits = scale * jnp.einsum("iD,tD->it", image, text, precision=jax.lax.Precision.HIGHEST)
+    logits = pair_logits(image, text, logit_scale)
     # The diagonal is a product of matching rows: taking it from the sharded matrix would move the matrix.
-    matching = scale * (image * text).sum(axis=1)
+    matching = jnp.exp(logit_scale) * (image * text).sum(axis=1)
     image_to_text = (jax.nn.logsumexp(logits, axis=1) - matching).mean()
     text_to_image = (jax.nn.logsumexp(logits, axis=0) - matching).mean()
     total = image_to_text + text_to_image
     return total / 2 if reduction == "mean" else total
+
+
+def pair_logits(
+    image: Float[Array, "i D"], text: Float[Array, "t D"], logit_scale: Float[Array, ""]
+) -> Float[Array, "i t"]:
+    """The scaled cosine similarity of each image with each text, exact also where the towers are not."""
+    return jnp.exp(logit_scale) * jnp.einsum("iD,tD->it", image, text, precision=jax.lax.Precision.HIGHEST)
