@@ -1,12 +1,12 @@
 """Saving the train state while training goes on, and restoring it onto any mesh.
 
 A run's checkpoints lie in `WORKDIR/checkpoints/STEP/`. Orbax writes each under a temporary name, in the background,
-and renames it when it is complete: whatever bears a step's number can be restored, and a half-written one is neither
-listed nor read.
+and renames it when it is complete, so a half-written one is neither listed nor read. One that was damaged later (a file
+is cut short or lost, a bit has turned over: `sound_checkpoints.py`) is passed over, and the newest sound one serves.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,11 @@ from jax.experimental import multihost_utils
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
+from clippy_jax.run import sound_checkpoints
+from clippy_jax.run.metrics import log_line
 
-_ITEM = "state"  # the name of the one thing in a checkpoint's folder
 _SHOWN_MISMATCHES = 3
+_LONGEST_TOLD = 512  # bytes
 
 
 class Checkpointer:
@@ -83,35 +85,67 @@ class Checkpointer:
         """
         if step in self._manager.all_steps():
             return False
-        self._manager.save(step, args=ocp.args.Composite(**{_ITEM: ocp.args.PyTreeSave(state)}), force=True)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(**{sound_checkpoints.ITEM: ocp.args.PyTreeSave(state)}),
+            force=True,
+            custom_metadata=sound_checkpoints.metadata(state),
+        )
         self._last_save_time = self._clock()
         return True
 
     def restore(self, abstract_state: Any, step: int | None = None) -> Any:
         """Reads a checkpoint onto the devices that `abstract_state` names.
 
+        The first process looks at it beforehand, and all go by its verdict. Damaged checkpoints that are newer than the
+        one restored are renamed to `STEP.damaged`.
+
         Args:
           abstract_state: the train state with a `jax.ShapeDtypeStruct` that has a sharding in place of every array.
             The shardings need not be those of the run that saved.
-          step: which checkpoint; the newest by default.
+          step: which checkpoint; the newest sound one by default.
 
         Raises:
-          InputError: there is no such checkpoint, or it is of another model or optimizer.
+          InputError: there is no such checkpoint, it is damaged, or it is of another model or optimizer.
         """
         self._manager.wait_until_finished()
-        step = _find_step(self._manager, step)
-        _check_fits(self._manager, step, abstract_state)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{
-                    _ITEM: ocp.args.PyTreeRestore(
-                        abstract_state, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract_state)
-                    )
-                }
-            ),
+        folder = self._manager.directory
+        damaged: dict[int, str] = {}
+        for candidate in _candidates(folder, self._manager.all_steps(), step):
+            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate))
+            if not damage:
+                _check_fits(self._manager, candidate, abstract_state)
+                state, damage = self._read(candidate, abstract_state)
+            if not damage:
+                self._set_aside(damaged, candidate)
+                return state
+            damaged[candidate] = damage
+        raise _all_damaged(folder, damaged)
+
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, str]:
+        """The state, and how the checkpoint is damaged if that shows only now; all processes agree on that."""
+        arguments = ocp.args.PyTreeRestore(
+            abstract_state, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract_state)
         )
-        return restored[_ITEM]
+        state, damage = None, ""
+        try:
+            composite = ocp.args.Composite(**{sound_checkpoints.ITEM: arguments})
+            state = self._manager.restore(step, args=composite)[sound_checkpoints.ITEM]
+        except Exception as error:  # Orbax, TensorStore and the file system each raise their own kinds
+            damage = sound_checkpoints.reason(error)
+        somewhere = multihost_utils.process_allgather(np.array(bool(damage))).any()
+        return state, damage or ("another process cannot read it" if somewhere else "")
+
+    def _set_aside(self, damaged: Mapping[int, str], sound: int) -> None:
+        """Renames damaged checkpoints, so that their steps can be saved again, and says so."""
+        for step, damage in damaged.items():
+            folder = self._manager.directory / str(step)
+            if jax.process_index() == 0:
+                folder.rename(folder.with_name(f"{step}.damaged"))
+            log_line(f"{folder} is damaged ({damage}), set aside as {step}.damaged; continuing after step {sound}")
+        if damaged:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            self._manager.reload()
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -132,46 +166,65 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     """Reads parts of a train state into the host's memory; knows nothing of the model or the optimizer.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, in which nothing is changed.
       parts: fields of `TrainState`, for example "params"; all come from one and the same checkpoint.
-      step: which checkpoint; the newest by default.
+      step: which checkpoint; the newest sound one by default.
 
     Returns:
       For each part its numpy arrays in plain containers.
 
     Raises:
-      InputError: `workdir` has no complete checkpoint (of this step).
+      InputError: `workdir` has no complete checkpoint (of this step), or only damaged ones.
     """
-    with _open(workdir, create=False) as manager:
-        step = _find_step(manager, step)
-        tree = manager.item_metadata(step)[_ITEM].tree
-        wanted = {part: tree[part] for part in parts}
-        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
-        restored = manager.restore(step, args=ocp.args.Composite(**{_ITEM: restore}))[_ITEM]
+    folder = epath.Path(workdir).absolute() / "checkpoints"
+    damaged: dict[int, str] = {}
+    for candidate in _candidates(folder, ocp.utils.checkpoint_steps(folder) if folder.is_dir() else [], step):
+        try:
+            restored = sound_checkpoints.read(folder / str(candidate), parts)
+        except sound_checkpoints.Damaged as damage:
+            damaged[candidate] = str(damage)
+            continue
+        for newer, damage in damaged.items():
+            log_line(f"{folder / str(newer)} is damaged ({damage}); using step {candidate} instead")
         return tuple(restored[part] for part in parts)
+    raise _all_damaged(folder, damaged)
 
 
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         epath.Path(workdir).absolute() / "checkpoints",
         options=ocp.CheckpointManagerOptions(**options),
-        item_names=(_ITEM,),
-        item_handlers={_ITEM: ocp.PyTreeCheckpointHandler()},
+        item_names=(sound_checkpoints.ITEM,),
+        item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler()},
     )
 
 
-def _find_step(manager: ocp.CheckpointManager, step: int | None) -> int:
-    steps = manager.all_steps()
+def _candidates(folder: epath.Path, steps: Sequence[int], step: int | None) -> list[int]:
+    """The steps to try, the newest first; or the one asked for."""
     if not steps:
-        raise InputError(f"{manager.directory} has no complete checkpoint")
+        raise InputError(f"{folder} has no complete checkpoint")
     if step is not None and step not in steps:
-        raise InputError(f"{manager.directory} has no checkpoint of step {step}; there are {sorted(steps)}")
-    return max(steps) if step is None else step
+        raise InputError(f"{folder} has no checkpoint of step {step}; there are {sorted(steps)}")
+    return sorted(steps, reverse=True) if step is None else [step]
+
+
+def _all_damaged(folder: epath.Path, damaged: Mapping[int, str]) -> InputError:
+    (step, damage), *others = damaged.items()
+    more = f", and so are those of {', '.join(str(other) for other, _ in others)}" if others else ""
+    return InputError(
+        f"{folder / str(step)} is damaged ({damage}){more}; copy a sound one there or use another --workdir"
+    )
+
+
+def _told_by_first_process(find: Callable[..., str], *arguments: Any) -> str:
+    """What the first process finds, in every process."""
+    text = find(*arguments).encode()[:_LONGEST_TOLD] if jax.process_index() == 0 else b""
+    told = np.frombuffer(text.ljust(_LONGEST_TOLD, b"\0"), np.uint8)
+    return multihost_utils.broadcast_one_to_all(told).tobytes().rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _check_fits(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> None:
-    saved = _describe(manager.item_metadata(step)[_ITEM].tree)
+    saved = _describe(manager.item_metadata(step)[sound_checkpoints.ITEM].tree)
     wanted = _describe(jax.tree.map(_as_stored, abstract_state))
     mismatches = [
         f"{name} is {saved[name]} there and {wanted[name]} here"
