@@ -9,9 +9,9 @@ import torch
 
 import clippy_jax
 from clippy_jax.inference import model as inference_model
+from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors
 from clippy_jax.weights.converted_folder import write_converted_folder
 from clippy_jax.weights.load import load_checkpoint
-from clippy_jax.weights.torch_checkpoint import write_clippy, write_clippy_safetensors
 from tests.models import configurations
 from tests.models.torch_twin import public_names, random_twin, relative_error
 from tests.weights import public_files

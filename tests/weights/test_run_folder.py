@@ -15,10 +15,10 @@ from clippy_jax.mesh import make_mesh, state_sharding
 from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.training.state import init_state
+from clippy_jax.weights.clippy_file import write_clippy
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
-from clippy_jax.weights.tables import clippy_rules
-from clippy_jax.weights.torch_checkpoint import write_clippy
+from clippy_jax.weights.torch_names import clippy_rules
 from tests.training.tiny_run import tiny_config
 
 
