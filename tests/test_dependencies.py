@@ -31,7 +31,7 @@ from clippy_jax.models import clippy, t5, vit
 from clippy_jax import mesh
 from clippy_jax.training import optimizer, schedule, state, step
 from clippy_jax.training.losses import softmax
-from clippy_jax.weights import rules, tables
+from clippy_jax.weights import rules, torch_names
 
 model = parse_model({
     "image": {"image_size": 32, "position_interpolation": "dino", "patch_dropout": 0.0, **vit.SIZES["Ti/16"]},
@@ -40,8 +40,8 @@ model = parse_model({
     "pooling": "max", "image_projection": False, "precision": "float32", "rematerialise": True,
 })
 params = state.init_params(model, 32, jax.random.key(0))
-tensors = rules.to_torch(jax.device_get(params), tables.clippy_rules(gated=False, image_projection=False))
-back = rules.to_flax(tensors, tables.clippy_rules(gated=False, image_projection=False))
+tensors = rules.to_torch(jax.device_get(params), torch_names.clippy_rules(gated=False, image_projection=False))
+back = rules.to_flax(tensors, torch_names.clippy_rules(gated=False, image_projection=False))
 images, tokens = np.zeros((2, 32, 48, 3), np.uint8), np.ones((2, 4), np.int32)
 image, text, logit_scale = clippy.CLIPpy(model).apply({"params": back}, images, tokens)
 print(float(softmax.softmax_contrastive_loss(image, text, logit_scale, "mean")))

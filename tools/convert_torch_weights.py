@@ -8,7 +8,6 @@ python tools/convert_torch_weights.py inspect  clippy_5k.pt
 
 import argparse
 import dataclasses
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -74,28 +73,28 @@ def _to_flax(args: argparse.Namespace) -> None:
         raise InputError("to-flax takes --image=FILE with --text=DIR, or --clippy=FILE alone")
     if args.tokenizer and not args.clippy:
         raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
-    from clippy_jax.weights.conversion import from_clippy, from_towers
     from clippy_jax.weights.converted_folder import write_converted_folder
+    from clippy_jax.weights.load import from_clippy, from_towers
     from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
     _check_tokenizer(args.tokenizer)
     if args.clippy:
-        checkpoint, left = from_clippy(args.clippy, "--clippy", not args.skip_optimizer, args.allow_partial)
+        checkpoint, notes = from_clippy(args.clippy, "--clippy", not args.skip_optimizer, args.allow_partial)
         checkpoint = dataclasses.replace(checkpoint, tokenizer=args.tokenizer)
     else:
-        checkpoint, left = from_towers(args.image, args.text, args.network, args.allow_partial)
+        checkpoint, notes = from_towers(args.image, args.text, args.network, args.allow_partial)
     with complete_or_nothing(args.output, args.force) as folder:
         write_converted_folder(folder, checkpoint)
-    for name in left:
-        print(f"not in the weights, left at its initialisation: {name}")
+    for note in notes:
+        print(note)
     print(f"wrote {args.output}")
 
 
 def _to_torch(args: argparse.Namespace) -> None:
+    from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors, write_dino
     from clippy_jax.weights.load import load_checkpoint
     from clippy_jax.weights.sentence_t5 import write_sentence_t5
-    from clippy_jax.weights.torch_checkpoint import write_clippy, write_clippy_safetensors, write_dino
     from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
@@ -123,8 +122,6 @@ def _to_torch(args: argparse.Namespace) -> None:
 def _inspect(args: argparse.Namespace) -> None:
     from clippy_jax.weights.inspection import inspect
 
-    if not os.path.exists(args.path):
-        raise InputError(f"{args.path} does not exist")
     print(inspect(args.path, args.network))
 
 

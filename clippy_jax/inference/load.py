@@ -1,12 +1,9 @@
 """From a checkpoint of any kind to a `Model`."""
 
-import pathlib
-
 from clippy_jax.errors import InputError
 from clippy_jax.inference.model import Model
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
-from clippy_jax.run.workdir import read_config
-from clippy_jax.weights.load import load_params
+from clippy_jax.weights.load import load_checkpoint
 
 HUB_TOKENIZER = "sentence-transformers/sentence-t5-base"
 
@@ -22,11 +19,9 @@ def load_model(checkpoint: str, tokenizer: str | None = None) -> Model:
     Raises:
       InputError: one of them is missing or not what it should be.
     """
-    loaded = load_params(checkpoint)
+    loaded = load_checkpoint(checkpoint, with_moments=False)
     folder = tokenizer or loaded.tokenizer or _download_tokenizer(checkpoint)
-    is_run = pathlib.Path(checkpoint, "checkpoints").is_dir()
-    image_size = read_config(checkpoint).input.image_size if is_run else loaded.config.image.image_size
-    return Model(loaded.params, loaded.config, load_tokenizer(folder), image_size)
+    return Model(loaded.params, loaded.config, load_tokenizer(folder), loaded.image_size)
 
 
 def _download_tokenizer(checkpoint: str) -> str:

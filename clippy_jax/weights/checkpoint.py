@@ -21,6 +21,7 @@ class Checkpoint:
 
     params: dict[str, Any]
     config: ModelConfig
+    image_size: int  # pixels along each side of the images that it was trained on
     tokenizer: str | None = None  # the folder with its files
     moments: Moments | None = None
     epoch: int = 0

@@ -2,7 +2,7 @@
 
 params.safetensors       the parameter tree, paths joined by "/"
 optimizer.safetensors    "mean/..." and "square/...", if the source had them
-config.json              the model's configuration, epoch, name and the optimizer's settings
+config.json              the model's configuration, training image size, epoch, name, the optimizer's settings
 tokenizer/               the tokenizer's files, if known
 """
 
@@ -19,14 +19,9 @@ from clippy_jax.errors import InputError
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from clippy_jax.weights.sentence_t5 import copy_tokenizer
-from clippy_jax.weights.state_dict import parameter_shapes
+from clippy_jax.weights.towers import parameter_shapes
 
 _PARAMS, _OPTIMIZER, _CONFIG, _TOKENIZER = "params.safetensors", "optimizer.safetensors", "config.json", "tokenizer"
-
-
-def is_converted_folder(folder: str) -> bool:
-    """Whether a folder is of this form."""
-    return (Path(folder) / _PARAMS).is_file()
 
 
 def write_converted_folder(folder: str, checkpoint: Checkpoint) -> None:
@@ -40,6 +35,7 @@ def write_converted_folder(folder: str, checkpoint: Checkpoint) -> None:
     moments = checkpoint.moments
     config = {
         "model": dataclasses.asdict(checkpoint.config),
+        "image_size": checkpoint.image_size,
         "epoch": checkpoint.epoch,
         "name": checkpoint.name,
         "optimizer": moments and {"step": moments.step, "groups": moments.groups},
@@ -64,9 +60,12 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
     try:
         settings = json.loads((root / _CONFIG).read_text())
         model, optimizer = settings["model"], settings["optimizer"]
+        config = parse_model(model)
         checkpoint = Checkpoint(
             params=_tree(root / _PARAMS),
-            config=parse_model(model),
+            config=config,
+            # Folders written before it was noted are of images as large as the position embedding was made for.
+            image_size=int(settings.get("image_size", config.image.image_size)),
             tokenizer=str(root / _TOKENIZER) if (root / _TOKENIZER).is_dir() else None,
             epoch=settings["epoch"],
             name=settings["name"],

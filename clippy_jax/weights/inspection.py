@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from clippy_jax.weights.converted_folder import is_converted_folder
+from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import load_checkpoint
-from clippy_jax.weights.rules import differences
-from clippy_jax.weights.sources import Network, read_weights
-from clippy_jax.weights.state_dict import StateDict, parameter_shapes
+from clippy_jax.weights.rules import some
+from clippy_jax.weights.state_dict import Network
+from clippy_jax.weights.towers import TorchWeights, read_weights
 
 
 def inspect(path: str, network: Network = "teacher") -> str:
@@ -22,51 +21,54 @@ def inspect(path: str, network: Network = "teacher") -> str:
     Raises:
       InputError: it cannot be read or is none of these.
     """
-    folder = Path(path)
-    if is_converted_folder(path) or (folder / "checkpoints").is_dir():
-        return _table(path, _checkpoint_rows(path))
-    return _table(path, _state_dict_rows(read_weights(path, network)))
+    kind = kind_of(path)
+    if kind in (Kind.CONVERTED, Kind.RUN):
+        rows = [("is a", kind), *_checkpoint_rows(path)]
+    else:
+        weights = read_weights(path, network)
+        rows = [("is a", weights.kind), *_torch_rows(weights)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([path, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
-def _state_dict_rows(weights: StateDict) -> Iterator[tuple[str, str]]:
-    yield "is a", weights.kind
-    if weights.kind == "CLIPpy checkpoint":
+def _torch_rows(weights: TorchWeights) -> Iterator[tuple[str, str]]:
+    if weights.kind == Kind.CLIPPY:
         yield "name", f"{weights.name or '-'}, epoch {weights.epoch}"
     yield from _size_rows(weights.config)
     tensors = weights.tensors
     types = Counter(str(value.dtype) for value in tensors.values())
     yield "keys", f"{len(tensors):,} ({', '.join(f'{count:,} {name}' for name, count in types.items())})"
     copies = {rule.alias for rule in weights.rules if rule.key in tensors}  # a shared tensor counts once
-    words = 2 if weights.kind == "CLIPpy checkpoint" else 1
+    words = 2 if weights.kind == Kind.CLIPPY else 1
     parts = Counter()
     for key, value in tensors.items():
         if key not in copies:
             parts[".".join(key.split(".")[:words])] += value.size
-    yield "parameters", f"{sum(parts.values()):,}"
-    for part, count in parts.items():
-        yield f"  {part}", f"{count:,}"
+    yield from _parameter_rows(parts)
     yield "optimizer", _optimizer(weights.optimizer)
-    wrong = differences(tensors, weights.rules, parameter_shapes(weights.config), weights.source)
-    yield "missing", ", ".join(wrong.missing) or "none"
-    yield "unexpected", ", ".join(wrong.unexpected) or "none"
-    misshapen = [f"{key} {list(has)} instead of {list(wants)}" for key, has, wants in wrong.misshapen]
-    yield "misshapen", ", ".join(misshapen) or "none"
+    for name, keys in weights.differences().by_kind().items():
+        yield name, some(keys) or "none"
     broken = [key for key, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
-    yield "not finite", ", ".join(broken) or "none"
+    yield "not finite", some(broken) or "none"
 
 
 def _checkpoint_rows(path: str) -> Iterator[tuple[str, str]]:
     checkpoint = load_checkpoint(path)
-    yield "is a", "converted folder" if is_converted_folder(path) else "workdir of a run"
     yield "name", f"{checkpoint.name or '-'}, epoch {checkpoint.epoch}"
     yield from _size_rows(checkpoint.config)
     yield "pooling", checkpoint.config.pooling
-    yield "parameters", f"{sum(value.size for value in jax.tree.leaves(checkpoint.params)):,}"
-    for part, tree in checkpoint.params.items():
-        yield f"  {part}", f"{sum(value.size for value in jax.tree.leaves(tree)):,}"
+    yield "trained at", f"{checkpoint.image_size} pixels"
+    parts = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in checkpoint.params.items()}
+    yield from _parameter_rows(parts)
     moments = checkpoint.moments
     yield "optimizer", f"AdamW after {moments.step:,} steps" if moments else "none"
     yield "tokenizer", checkpoint.tokenizer or "none"
+
+
+def _parameter_rows(parts: dict[str, int]) -> Iterator[tuple[str, str]]:
+    yield "parameters", f"{sum(parts.values()):,}"
+    for part, count in parts.items():
+        yield f"  {part}", f"{count:,}"
 
 
 def _size_rows(config: ImageTowerConfig | TextTowerConfig | ModelConfig) -> Iterator[tuple[str, str]]:
@@ -97,9 +99,3 @@ def _optimizer(optimizer: Any) -> str:
     except (KeyError, TypeError, AttributeError, ValueError):
         return "of a kind that is not known here" if optimizer else "none"
     return f"after {'/'.join(f'{step:,}' for step in sorted(steps)) or 'no'} steps, groups of {' and '.join(sizes)}"
-
-
-def _table(path: str, rows: Iterator[tuple[str, str]]) -> str:
-    rows = list(rows)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([path, *(f"  {name:<{width}}  {value}" for name, value in rows)])

@@ -1,8 +1,7 @@
 """Loading weights from any of the forms they come in: a model to use, or the parameters that a run starts from."""
 
-import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -10,10 +9,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from clippy_jax.errors import InputError
 from clippy_jax.models.position_embedding import resize_position_embedding
+from clippy_jax.weights.adamw import read_moments
 from clippy_jax.weights.checkpoint import Checkpoint
-from clippy_jax.weights.conversion import from_clippy
-from clippy_jax.weights.converted_folder import is_converted_folder, read_converted_folder
-from clippy_jax.weights.sources import read_as
+from clippy_jax.weights.converted_folder import read_converted_folder
+from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.sizes import join_towers
+from clippy_jax.weights.state_dict import Network
+from clippy_jax.weights.towers import initial_params, parameter_shapes, read_as
 
 # What two towers must have in common for the weights of one to fit the other. (A DINO file does not tell its heads.)
 _IMAGE_SIZES = ("patch_size", "width", "depth", "mlp_width")
@@ -31,46 +33,77 @@ _TEXT_SIZES = (
 )
 
 
-class LoadedModel(NamedTuple):
-    """What it takes to compute embeddings."""
-
-    params: dict[str, Any]  # in host memory
-    config: ModelConfig
-    tokenizer: str | None  # the folder with its files; None where the checkpoint carries none
-
-
-def load_params(checkpoint: str, step: int | None = None) -> LoadedModel:
-    """Loads a model to use it.
+def load_checkpoint(path: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
+    """Loads a whole CLIPpy with all that belongs to it.
 
     Args:
-      checkpoint: a CLIPpy file (`.pt`, `.pth`, `.safetensors`), a converted folder, or the workdir of a run.
+      path: a CLIPpy file (`.pt`, `.pth`, `.safetensors`), a converted folder, or the workdir of a run.
       step: which checkpoint of a run; the newest by default.
+      with_moments: read the optimizer's memory, too.
 
     Raises:
-      InputError: it does not exist, cannot be read, or is something else.
+      InputError: it does not exist, cannot be read, or is something else; or `step` is given for what is not a run.
     """
-    loaded = load_checkpoint(checkpoint, step, with_moments=False)
-    return LoadedModel(loaded.params, loaded.config, loaded.tokenizer)
-
-
-def load_checkpoint(path: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
-    """The same with all that the checkpoint holds; `with_moments` says whether the optimizer's memory is read, too.
-
-    Raises:
-      InputError: as `load_params`, or `step` is given for what is not a run.
-    """
-    if not os.path.exists(path):
-        raise InputError(f"--checkpoint={path} does not exist")
-    if os.path.isdir(path) and not is_converted_folder(path):
+    kind = kind_of(path)
+    if kind == Kind.RUN:
         # Orbax is needed here only: weights alone load without it.
         from clippy_jax.weights.run_folder import read_run
 
         return read_run(path, step, with_moments)
     if step is not None:
         raise InputError(f"--step={step}: {path} is not the workdir of a run and has no steps")
-    if os.path.isdir(path):
+    if kind == Kind.CONVERTED:
         return read_converted_folder(path, with_moments)
-    return from_clippy(path, "--checkpoint", with_moments).checkpoint
+    return from_clippy(path, "--checkpoint", with_moments)[0]
+
+
+def from_clippy(
+    path: str, flag: str, with_moments: bool = True, allow_partial: bool = False
+) -> tuple[Checkpoint, list[str]]:
+    """Converts a file like `clippy_5k.pt`.
+
+    Args:
+      path: the file.
+      flag: what asked for it, for the error messages.
+      with_moments: convert the optimizer's state as well, if there is one.
+      allow_partial: make up for missing and misshapen keys by a random initialisation, ignore unexpected ones.
+
+    Returns:
+      The checkpoint, and a line for each parameter that the file did not give and for each key that was ignored.
+
+    Raises:
+      InputError: the file cannot be read, is something else, or does not fit.
+    """
+    weights = read_as(Kind.CLIPPY, path, flag)
+    params, wrong = weights.to_params(allow_partial)
+    moments = None
+    if with_moments and weights.optimizer:
+        moments = read_moments(weights.optimizer, weights.rules, parameter_shapes(weights.config), path)
+    checkpoint = Checkpoint(
+        params, weights.config, weights.image_size, moments=moments, epoch=weights.epoch, name=weights.name
+    )
+    return checkpoint, _notes(wrong.left, wrong.unexpected)
+
+
+def from_towers(
+    image: str, text: str, network: Network = "teacher", allow_partial: bool = False
+) -> tuple[Checkpoint, list[str]]:
+    """Joins a DINO ViT and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text folder's.
+
+    Towers of different widths get a projection, which is left at its initialisation as the logit scale is.
+    """
+    image_weights = read_as(Kind.DINO, image, "--image", network)
+    text_weights = read_as(Kind.SENTENCE_T5, text, "--text")
+    config = join_towers(
+        image_weights.config, text_weights.config, image_weights.config.width != text_weights.config.embedding_width
+    )
+    image_params, image_wrong = image_weights.to_params(allow_partial)
+    text_params, text_wrong = text_weights.to_params(allow_partial)
+    given = flatten_dict({"image": image_params, "text": text_params}, sep="/")
+    rest = [path for path in flatten_dict(parameter_shapes(config), sep="/") if path not in given]
+    params = unflatten_dict({**given, **initial_params(config, rest)}, sep="/")
+    notes = _notes([*image_wrong.left, *text_wrong.left, *rest], [*image_wrong.unexpected, *text_wrong.unexpected])
+    return Checkpoint(params, config, config.image.image_size, tokenizer=text), notes
 
 
 def initialise(
@@ -94,11 +127,11 @@ def initialise(
     """
     loaded = {}
     if image:
-        weights = read_as("DINO backbone", image, "config.init.image")
+        weights = read_as(Kind.DINO, image, "config.init.image")
         _check_same(weights.config, config.image, _IMAGE_SIZES, image, "config.model.image")
         loaded["image"], _ = weights.to_params()
     if text:
-        weights = read_as("Sentence-T5 folder", text, "config.init.text")
+        weights = read_as(Kind.SENTENCE_T5, text, "config.init.text")
         _check_same(weights.config, config.text, _TEXT_SIZES, text, "config.model.text")
         loaded["text"], _ = weights.to_params()
     if clippy:
@@ -111,6 +144,13 @@ def initialise(
         loaded = {**loaded, "image": _fit_positions(loaded["image"], config.image)}
     before, new = flatten_dict(dict(params), sep="/"), flatten_dict(loaded, sep="/")
     return unflatten_dict({**before, **new}, sep="/"), [path for path in before if path not in new]
+
+
+def _notes(left: Sequence[str], ignored: Sequence[str]) -> list[str]:
+    return [
+        *(f"not in the weights, left at its initialisation: {name}" for name in left),
+        *(f"in the weights but not in the model, ignored: {name}" for name in ignored),
+    ]
 
 
 def _check_same(

@@ -1,13 +1,12 @@
 """What a conversion table is made of, and the two directions in which one is read.
 
 A table is a tuple of `Rule`s, one for each parameter of a model, in the order of the PyTorch module. Everything here
-is a pure function over dictionaries of NumPy arrays; `weights/tables.py` holds the tables, `weights/torch_file.py`
-reads and writes the files.
+is a pure function over dictionaries of NumPy arrays; `weights/torch_names.py` holds the tables.
 """
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ class Transform(NamedTuple):
 
     to_flax: Callable[[np.ndarray], np.ndarray]
     to_torch: Callable[[np.ndarray], np.ndarray]
+    rank: int | None = None  # dimensions of the tensor; None for any
 
 
 def _convolution_to_flax(weight: np.ndarray) -> np.ndarray:
@@ -36,8 +36,8 @@ def _convolution_to_torch(kernel: np.ndarray) -> np.ndarray:
 
 
 SAME = Transform(lambda x: x, lambda x: x)
-TRANSPOSED = Transform(lambda x: x.T, lambda x: x.T)  # a linear layer: [out, in] to [in, out]
-PATCHES = Transform(_convolution_to_flax, _convolution_to_torch)  # a convolution whose stride is its size
+TRANSPOSED = Transform(lambda x: x.T, lambda x: x.T, 2)  # a linear layer: [out, in] to [in, out]
+PATCHES = Transform(_convolution_to_flax, _convolution_to_torch, 4)  # a convolution whose stride is its size
 
 
 class Rule(NamedTuple):
@@ -73,9 +73,23 @@ class Differences(NamedTuple):
         return any(self)
 
     def __str__(self) -> str:
+        return "; ".join(f"{len(keys)} {kind}: {some(keys)}" for kind, keys in self.by_kind().items() if keys)
+
+    @property
+    def left(self) -> list[str]:
+        """The keys of the model that the state dict does not give, or not in their shape."""
+        return [*self.missing, *(key for key, _, _ in self.misshapen)]
+
+    def by_kind(self) -> dict[str, Sequence[str]]:
+        """The names of the fields, and what each holds in words."""
         misshapen = [f"{key} is {list(has)} instead of {list(wants)}" for key, has, wants in self.misshapen]
-        parts = {"missing": self.missing, "unexpected": self.unexpected, "misshapen": misshapen}
-        return "; ".join(f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in parts.items() if keys)
+        return {"missing": self.missing, "unexpected": self.unexpected, "misshapen": misshapen}
+
+
+def some(names: Sequence[str]) -> str:
+    """The first dozen of a list, and how many more there are."""
+    rest = len(names) - 12
+    return ", ".join(names[:12]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def prefixed(rules: tuple[Rule, ...], key: str, path: str) -> tuple[Rule, ...]:
@@ -101,13 +115,13 @@ def to_flax(
       source: how an error message names the state dict.
 
     Raises:
-      InputError: keys are missing, unexpected or misshapen; the message lists them all.
+      InputError: keys are missing, unexpected or misshapen; the message lists them.
     """
     tensors = _merge_aliases(tensors, rules, source)
     wrong = _compare(tensors, rules, like)
     if wrong:
         raise InputError(f"{source} does not fit the model: {wrong}")
-    depths = depths_of_tensors(tensors, rules)
+    depths = _depths_of_tensors(tensors, rules)
     params = {}
     for key, rule, layer in _expand(rules, depths):
         value = rule.transform.to_flax(tensors[key])
@@ -143,10 +157,20 @@ def to_torch(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, np
 
 def torch_shapes(like: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, tuple[int, ...]]:
     """Key to shape of the state dict that `to_torch` makes of a parameter tree, of which only the shapes are read."""
-    flat = flatten_dict(dict(like), sep="/")
-    # A zero seen from everywhere: an array of the right shape that needs no memory.
-    hollow = {path: np.broadcast_to(np.float32(0), value.shape) for path, value in flat.items()}
+    hollow = {path: _hollow(value.shape) for path, value in flatten_dict(dict(like), sep="/").items()}
     return {key: value.shape for key, value in to_torch(unflatten_dict(hollow, sep="/"), rules).items()}
+
+
+def flax_shapes(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...]) -> dict[str, Any]:
+    """The tree that `to_flax` makes of a state dict, with shapes in place of arrays, as far as block 0 shows them."""
+    depths, shapes = _depths_of_tensors(tensors, rules), {}
+    for rule in rules:
+        keys = (key.replace(LAYER, "0") for key in (rule.key, rule.alias) if key)
+        shape = next((tensors[key].shape for key in keys if key in tensors), None)
+        if shape and 0 not in shape and rule.transform.rank in (None, len(shape)):
+            depth = (depths[rule.block],) if rule.stacked else ()
+            shapes[rule.path] = depth + rule.transform.to_flax(_hollow(shape)).shape
+    return unflatten_dict(shapes, sep="/")
 
 
 def differences(
@@ -159,13 +183,18 @@ def differences(
     return _compare(_merge_aliases(tensors, rules, source), rules, like)
 
 
-def depths_of_tensors(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...]) -> dict[str, int]:
+def _depths_of_tensors(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...]) -> dict[str, int]:
     """The number of blocks under each block prefix; at least 1, so that a lost block shows as missing."""
     depths = {}
     for block in {rule.block for rule in rules if rule.block}:
         numbers = [re.match(re.escape(block) + r"(\d{1,4})\.", key) for key in tensors]
         depths[block] = max((int(match[1]) + 1 for match in numbers if match), default=1)
     return depths
+
+
+def _hollow(shape: tuple[int, ...]) -> np.ndarray:
+    """A zero seen from everywhere: an array that needs no memory."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def _merge_aliases(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...], source: str) -> Mapping[str, np.ndarray]:
@@ -185,7 +214,7 @@ def _merge_aliases(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...], s
 def _compare(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...], like: Mapping[str, Any] | None) -> Differences:
     """Differences of tensors whose aliases are merged."""
     if like is None:
-        depths = depths_of_tensors(tensors, rules)
+        depths = _depths_of_tensors(tensors, rules)
         wanted = {}
         for key, rule, _ in _expand(rules, depths):
             model = rule.key.replace(LAYER, "0")  # every block must be as the first

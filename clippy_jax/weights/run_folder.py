@@ -1,13 +1,14 @@
 """A run's workdir as a source of weights: the parameters and Adam's moments of a step, whatever mesh saved it."""
 
+import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from clippy_jax.config import Config
+from clippy_jax.config import ModelConfig, ScheduleConfig, parse_model
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
-from clippy_jax.run.workdir import read_config
 from clippy_jax.training.schedule import learning_rate
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
 
@@ -17,6 +18,8 @@ _LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`t
 def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
     """Reads a checkpoint of a run into host memory.
 
+    Of the run's configuration only the model has to be of this version, and the optimizer where its moments are wanted.
+
     Args:
       workdir: the run's folder.
       step: which of its checkpoints; the newest by default.
@@ -25,37 +28,69 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
     Raises:
       InputError: the folder is not that of a run, or has no complete checkpoint (of this step).
     """
-    config = read_config(workdir)
+    model, image_size = read_model(workdir)
     tokenizer = os.path.join(workdir, "tokenizer")
     parts = ("params", "optimizer_state") if with_moments else ("params",)
     params, *optimizer_state = restore_arrays(workdir, parts, step)
     params.pop(_LOSS_BIAS, None)
     return Checkpoint(
         params=params,
-        config=config.model,
+        config=model,
+        image_size=image_size,
         tokenizer=tokenizer if os.path.isdir(tokenizer) else None,
-        moments=_moments(*optimizer_state, config, workdir) if with_moments else None,
+        moments=_moments(*optimizer_state, workdir) if with_moments else None,
         name=os.path.basename(os.path.normpath(workdir)),
     )
 
 
-def _moments(optimizer_state: Any, config: Config, workdir: str) -> Moments:
+def read_model(workdir: str) -> tuple[ModelConfig, int]:
+    """The model of a run and its training image size, whatever else its configuration holds.
+
+    Raises:
+      InputError: the folder has no configuration, or the model is not one of this version.
+    """
+    values = _read_config(workdir)
+    try:
+        return parse_model(values["model"]), int(values["input"]["image_size"])
+    except (KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(f"{workdir}/config.json does not describe a model: {error}") from None
+
+
+def _read_config(workdir: str) -> Any:
+    path = Path(workdir, "config.json")
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {workdir} is not the workdir of a run") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _moments(optimizer_state: Any, workdir: str) -> Moments:
     adam = _find_adam(optimizer_state)
     if adam is None:
-        raise InputError(f"{workdir} was not trained with Adam; pass --skip_optimizer to convert the weights alone")
-    step = int(adam["count"])
-    settings = {
-        "lr": float(learning_rate(config.schedule)(max(0, step - 1))),  # of the last update
-        "betas": (config.optimizer.beta1, config.optimizer.beta2),
-        "eps": config.optimizer.eps,
-        "amsgrad": False,
-    }
+        raise InputError(f"{workdir} was not trained with Adam; {_WITHOUT}")
+    step, config = int(adam["count"]), _read_config(workdir)
+    try:
+        optimizer, schedule = config["optimizer"], ScheduleConfig(**config["schedule"])
+        settings = {
+            "lr": float(learning_rate(schedule)(max(0, step - 1))),  # of the last update
+            "betas": (optimizer["beta1"], optimizer["beta2"]),
+            "eps": optimizer["eps"],
+            "amsgrad": False,
+        }
+        weight_decay = optimizer["weight_decay"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{workdir}/config.json: its optimizer is of another version ({error}); {_WITHOUT}") from None
     return Moments(
         step=step,
         mean={name: value for name, value in adam["mu"].items() if name != _LOSS_BIAS},
         square={name: value for name, value in adam["nu"].items() if name != _LOSS_BIAS},
-        groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": config.optimizer.weight_decay}),
+        groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": weight_decay}),
     )
+
+
+_WITHOUT = "pass --skip_optimizer to convert the weights alone"
 
 
 def _find_adam(state: Any) -> Mapping[str, Any] | None:

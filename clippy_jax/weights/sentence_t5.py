@@ -3,11 +3,10 @@
 `modules.json` lists the steps (a T5 encoder, mean pooling, a linear map, normalisation) and the folder of each.
 """
 
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ import numpy as np
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.errors import InputError
 from clippy_jax.weights.rules import to_torch
-from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
-from clippy_jax.weights.sizes import is_gated, text_sizes
-from clippy_jax.weights.state_dict import StateDict
-from clippy_jax.weights.tables import DENSE_RULES, t5_rules, text_rules
-from clippy_jax.weights.torch_file import read_torch_file
+from clippy_jax.weights.safetensors_file import write_safetensors
+from clippy_jax.weights.state_dict import read_json, read_tensors
+from clippy_jax.weights.torch_names import DENSE_RULES, is_gated, t5_rules
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
@@ -34,8 +31,9 @@ TOKENIZER_FILES = (
 )
 
 
-def read_sentence_t5(folder: str) -> StateDict:
-    """The text tower in a sentence-transformers folder.
+def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors of the text tower in a sentence-transformers folder, and the fields of a `TextTowerConfig` that they
+    do not tell.
 
     Raises:
       InputError: the folder is not one of a Sentence-T5, or a file of it cannot be read.
@@ -46,15 +44,8 @@ def read_sentence_t5(folder: str) -> StateDict:
     paths = {name: os.path.join(folder, path) for name, path in modules.items()}
     _check_head(paths["Pooling"], paths["Dense"])
     _check_text(paths["Transformer"])
-    config = _read_json(paths["Transformer"], "config.json")
-    tensors = {**_read_weights(paths["Transformer"]), **_read_weights(paths["Dense"])}
-    return StateDict(
-        source=folder,
-        kind="Sentence-T5 folder",
-        tensors=tensors,
-        rules=text_rules(is_gated(tensors)),
-        config=_with_settings(text_sizes(tensors, folder), config, folder),
-    )
+    tensors = {**read_tensors(paths["Transformer"]), **read_tensors(paths["Dense"])}
+    return tensors, _read_settings(paths["Transformer"], tensors)
 
 
 def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerConfig, tokenizer: str) -> None:
@@ -94,51 +85,19 @@ def copy_tokenizer(source: str, folder: str) -> None:
 
 def _read_modules(folder: str) -> dict[str, str]:
     """The kind of each module and the folder it is in."""
-    modules = _read_json(folder, "modules.json", list)
+    modules = read_json(folder, "modules.json", list)
     try:
         return {module["type"].rpartition(".")[2]: str(module["path"]) for module in modules}
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{folder}/modules.json has a module without type or path; get it again") from None
 
 
-def _read_json(folder: str, name: str, kind: type = dict) -> Any:
-    path = os.path.join(folder, name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give the folder of a Sentence-T5") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); get it again") from None
-    if not isinstance(values, kind):
-        raise InputError(f"{path} holds a {type(values).__name__}, not a {kind.__name__}; get it again")
-    return values
-
-
-def _read_weights(folder: str) -> dict[str, np.ndarray]:
-    """The tensors of a folder, in either format, in one file or in several with an index."""
-    for name, read in (
-        ("model.safetensors", lambda path: read_safetensors(path)[0]),
-        ("pytorch_model.bin", read_torch_file),
-    ):
-        files = [name]
-        if os.path.exists(os.path.join(folder, f"{name}.index.json")):
-            places = _read_json(folder, f"{name}.index.json").get("weight_map")
-            if not isinstance(places, dict):
-                raise InputError(f"{folder}/{name}.index.json has no weight_map; get it again")
-            files = sorted({str(file) for file in places.values()})
-        elif not os.path.exists(os.path.join(folder, name)):
-            continue
-        return {key: value for file in files for key, value in read(os.path.join(folder, file)).items()}
-    raise InputError(f"{folder} has neither model.safetensors nor pytorch_model.bin; copy the folder again")
-
-
 def _check_head(pooling: str, dense: str) -> None:
-    settings = _read_json(pooling, "config.json")
+    settings = read_json(pooling, "config.json")
     modes = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True]
     if settings.get("pooling_mode", "mean") != "mean" or modes not in ([], ["pooling_mode_mean_tokens"]):
         raise InputError(f"{pooling}/config.json asks for another pooling than the mean that a Sentence-T5 has")
-    settings = _read_json(dense, "config.json")
+    settings = read_json(dense, "config.json")
     if settings.get("bias") or not str(settings.get("activation_function")).endswith("Identity"):
         raise InputError(f"{dense}/config.json asks for a bias or an activation, which a Sentence-T5 does not have")
 
@@ -146,27 +105,31 @@ def _check_head(pooling: str, dense: str) -> None:
 def _check_text(transformer: str) -> None:
     if not os.path.exists(os.path.join(transformer, "sentence_bert_config.json")):
         return
-    if _read_json(transformer, "sentence_bert_config.json").get("do_lower_case"):
+    if read_json(transformer, "sentence_bert_config.json").get("do_lower_case"):
         raise InputError(
             f"{transformer}/sentence_bert_config.json asks for lower-cased texts, which a Sentence-T5 does not have"
         )
 
 
-def _with_settings(sizes: TextTowerConfig, config: Mapping[str, Any], folder: str) -> TextTowerConfig:
-    """Adds what `config.json` knows beyond the sizes, and checks that the model is one we compute."""
+def _read_settings(transformer: str, tensors: Collection[str]) -> dict[str, Any]:
+    """What `config.json` knows beyond the sizes, checked to be of a model that we compute."""
+    config = read_json(transformer, "config.json")
     activation = config.get("feed_forward_proj", "relu")
-    if activation != ("gated-gelu" if sizes.gated_mlp else "relu"):
-        raise InputError(f"{folder}/config.json: feed_forward_proj {activation!r} is neither T5's relu nor gated-gelu")
-    if config.get("layer_norm_epsilon", 1e-6) != 1e-6:
-        raise InputError(f"{folder}/config.json: layer_norm_epsilon is {config['layer_norm_epsilon']}, not T5's 1e-6")
-    try:
-        return dataclasses.replace(
-            sizes,
-            relative_max_distance=int(config.get("relative_attention_max_distance", 128)),
-            dropout=float(config.get("dropout_rate", 0.1)),
+    if activation != ("gated-gelu" if is_gated(tensors) else "relu"):
+        raise InputError(
+            f"{transformer}/config.json: feed_forward_proj {activation!r} is neither T5's relu nor gated-gelu"
         )
+    if config.get("layer_norm_epsilon", 1e-6) != 1e-6:
+        raise InputError(
+            f"{transformer}/config.json: layer_norm_epsilon is {config['layer_norm_epsilon']}, not T5's 1e-6"
+        )
+    try:
+        return {
+            "relative_max_distance": int(config.get("relative_attention_max_distance", 128)),
+            "dropout": float(config.get("dropout_rate", 0.1)),
+        }
     except (TypeError, ValueError) as error:
-        raise InputError(f"{folder}/config.json has a wrong value ({error}); get it again") from None
+        raise InputError(f"{transformer}/config.json has a wrong value ({error}); get it again") from None
 
 
 def _settings(config: TextTowerConfig) -> dict[str, Any]:

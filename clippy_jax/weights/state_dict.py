@@ -1,106 +1,125 @@
-"""A PyTorch state dict with what is needed to turn it into parameters: its table and its sizes."""
+"""State dicts out of the files and folders of PyTorch, freed from what training has wrapped around them."""
 
-import dataclasses
-from collections.abc import Collection, Mapping
-from typing import Any, Literal
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from clippy_jax.errors import InputError
-from clippy_jax.models.clippy import CLIPpy
-from clippy_jax.models.packed_texts import packs_of_one
-from clippy_jax.models.precision import precision_of
-from clippy_jax.models.t5 import SentenceT5
-from clippy_jax.models.vit import VisionTransformer
-from clippy_jax.weights.rules import Rule, differences, to_flax, to_torch
+from clippy_jax.weights.kinds import TENSOR_FILES, Kind, is_safetensors, kind_of_keys
+from clippy_jax.weights.safetensors_file import read_safetensors
+from clippy_jax.weights.torch_file import read_torch_file
+from clippy_jax.weights.torch_names import with_dino_names
 
-Kind = Literal["DINO backbone", "Sentence-T5 folder", "CLIPpy checkpoint"]
+Network = Literal["teacher", "student"]
+
+# Where training programs keep the weights in what they save, in order of preference.
+_ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+
+# Modules that training puts around others: data-parallel, compiled, sharded, rematerialised.
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True)
-class StateDict:
-    """What a file or folder holds, not yet checked against the sizes it is said to have."""
+class StateDict(NamedTuple):
+    """The tensors of a model under the public names (`torch_names.py`)."""
 
-    source: str  # the file or folder
     kind: Kind
-    tensors: Mapping[str, np.ndarray]  # under the keys of `rules`
-    rules: tuple[Rule, ...]
-    config: ImageTowerConfig | TextTowerConfig | ModelConfig
-    epoch: int = 0
-    name: str = ""
-    optimizer: Mapping[str, Any] | None = None  # the state of PyTorch's AdamW
-
-    def to_params(self, allow_partial: bool = False) -> tuple[dict[str, Any], list[str]]:
-        """The parameters, and the keys of those that the file did not give.
-
-        Args:
-          allow_partial: leave what is missing or misshapen at a random initialisation, and ignore what is unexpected.
-
-        Raises:
-          InputError: keys are missing, unexpected or misshapen (all are listed), or values are not finite numbers.
-        """
-        like = parameter_shapes(self.config)
-        wrong = differences(self.tensors, self.rules, like, self.source)
-        if wrong and not allow_partial:
-            raise InputError(f"{self.source} does not fit the model: {wrong}")
-        left = [*wrong.missing, *(key for key, _, _ in wrong.misshapen)]
-        ignored = {*left, *wrong.unexpected}
-        tensors = {key: value for key, value in self.tensors.items() if key not in ignored}
-        _check_values(tensors, self.source)
-        if left:
-            fresh = initial_params(self.config, flatten_dict(like, sep="/"))
-            fresh = to_torch(unflatten_dict(fresh, sep="/"), self.rules)
-            tensors |= {key: fresh[key] for key in left}
-        return to_flax(tensors, self.rules, like, self.source), left
+    tensors: dict[str, np.ndarray]
+    saved_with: Mapping[str, Any]  # what the file has beside them: "epoch", "optimizer", ...
 
 
-def model_of(config: ImageTowerConfig | TextTowerConfig | ModelConfig) -> tuple[Any, tuple[Any, ...]]:
-    """The Flax module of a tower or of both, and inputs to initialise it with."""
-    precision = precision_of("float32")
-    tokens = jnp.ones((1, 2), jnp.int32)
-    match config:
-        case ImageTowerConfig():
-            return VisionTransformer(config, precision), (_blank(config, jnp.float32),)
-        case TextTowerConfig():
-            return SentenceT5(config, precision), (packs_of_one(tokens),)
-        case ModelConfig():
-            return CLIPpy(config), (_blank(config.image, jnp.uint8), tokens)
+def read_state_dict(path: str, network: Network = "teacher") -> StateDict:
+    """Reads a DINO backbone or a CLIPpy out of a file, or out of a folder of transformers.
 
+    Args:
+      path: the file or folder.
+      network: which of the two networks in a DINO training checkpoint.
 
-def parameter_shapes(config: ImageTowerConfig | TextTowerConfig | ModelConfig) -> dict[str, Any]:
-    """The parameter tree of a tower or of both, with shapes in place of arrays."""
-    model, inputs = model_of(config)
-    return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
-
-
-def initial_params(config: ImageTowerConfig | TextTowerConfig | ModelConfig, paths: Collection[str]) -> dict[str, Any]:
-    """Freshly initialised parameters in host memory, the same each time; only those at `paths` are computed.
-
-    Returns:
-      Path to array.
+    Raises:
+      InputError: it cannot be read or is something else.
     """
-    model, inputs = model_of(config)
+    if os.path.isdir(path):
+        contents = read_tensors(path)
+    elif is_safetensors(path):
+        tensors, metadata = read_safetensors(path)
+        contents = {**_parse_metadata(metadata, path), "state_dict": tensors}
+    else:
+        contents = read_torch_file(path)
+    if not isinstance(contents, Mapping):
+        raise InputError(f"{path} holds a {type(contents).__name__}, not a state dict; save the model's state_dict()")
+    saved_with = {}
+    for entry in (network, *_ENTRIES):
+        if isinstance(contents.get(entry), Mapping):
+            saved_with, contents = contents, contents[entry]
+            break
+    tensors = {str(key): value for key, value in contents.items() if isinstance(value, np.ndarray)}
+    if not tensors:
+        raise InputError(f"{path} holds no state dict; save the model's state_dict()")
+    return StateDict(*_public_names(tensors, network, path), saved_with)
 
-    @jax.jit
-    def initialise():
-        params = flatten_dict(model.init(jax.random.key(0), *inputs)["params"], sep="/")
-        return {path: params[path] for path in paths}
 
-    return jax.tree.map(np.asarray, initialise())
+def read_tensors(folder: str) -> dict[str, np.ndarray]:
+    """The tensors of a transformers folder, in either format, in one file or in several with an index.
+
+    Raises:
+      InputError: there are none, or they cannot be read.
+    """
+    for name in TENSOR_FILES:
+        files = [name]
+        if os.path.exists(os.path.join(folder, f"{name}.index.json")):
+            places = read_json(folder, f"{name}.index.json").get("weight_map")
+            if not isinstance(places, dict):
+                raise InputError(f"{folder}/{name}.index.json has no weight_map; get it again")
+            files = sorted({str(file) for file in places.values()})
+        elif not os.path.exists(os.path.join(folder, name)):
+            continue
+        tensors = {}
+        for path in (os.path.join(folder, file) for file in files):
+            tensors |= read_safetensors(path)[0] if is_safetensors(path) else read_torch_file(path)
+        return tensors
+    raise InputError(f"{folder} has neither {' nor '.join(TENSOR_FILES)}; copy the folder again")
 
 
-def _blank(config: ImageTowerConfig, dtype: Any) -> jax.Array:
-    return jnp.zeros((1, config.image_size, config.image_size, 3), dtype)
+def read_json(folder: str, name: str, kind: type = dict) -> Any:
+    """The contents of a JSON file, which must be a `kind`.
+
+    Raises:
+      InputError: it cannot be read or is something else.
+    """
+    path = os.path.join(folder, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); copy the folder again") from None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); get it again") from None
+    if not isinstance(values, kind):
+        raise InputError(f"{path} holds a {type(values).__name__}, not a {kind.__name__}; get it again")
+    return values
 
 
-def _check_values(tensors: Mapping[str, np.ndarray], source: str) -> None:
-    others = [key for key, value in tensors.items() if value.dtype.kind != "f"]
-    if others:
-        raise InputError(f"{source} holds other than floating-point numbers in {', '.join(others)}; give plain weights")
-    broken = [key for key, value in tensors.items() if not np.isfinite(value).all()]
-    if broken:
-        raise InputError(f"{source} holds NaN or infinite values in {len(broken)} tensors: {', '.join(broken)}")
+def _parse_metadata(metadata: Mapping[str, str], path: str) -> dict[str, Any]:
+    """What files of ours tell in the words of JSON, since safetensors knows text only."""
+    try:
+        return {key: json.loads(text) if key == "model_config" else text for key, text in metadata.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: its metadata are damaged ({error})") from None
+
+
+def _public_names(tensors: Mapping[str, np.ndarray], network: Network, path: str) -> tuple[Kind, dict[str, np.ndarray]]:
+    """The kind of the tensors, and the tensors without wrappers, other networks and heads of DINO's training."""
+    unwrapped = {_WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    if len(unwrapped) != len(tensors):
+        raise InputError(f"{path} holds some tensors twice, with and without the prefix of a wrapper; remove one")
+    kind, prefix = kind_of_keys(unwrapped, network, path)
+    if kind == Kind.DINO:
+        unwrapped = {key: value for key, value in unwrapped.items() if key.startswith(prefix)}
+    unwrapped = {key.removeprefix(prefix): value for key, value in unwrapped.items()}
+    if kind == Kind.DINO:
+        return kind, with_dino_names(unwrapped)
+    # sentence-transformers 6 has renamed the module.
+    return kind, {key.replace("text.0.model.", "text.0.auto_model.", 1): value for key, value in unwrapped.items()}

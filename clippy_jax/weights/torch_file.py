@@ -1,9 +1,9 @@
 """PyTorch's own files (`.pt`, `.pth`, `.bin`), read without trusting them.
 
 Such a file is a pickle, and a pickle may run any program. They are read with PyTorch's weights-only reader, which knows
-tensors and plain containers and refuses everything else. Two harmless things that training checkpoints contain are let
-in besides: `argparse.Namespace` and NumPy's number scalars, the latter through stand-ins of our own, so that no NumPy
-internals are reached from a file.
+tensors and plain containers and refuses everything else. What training checkpoints hold besides (arguments, paths,
+NumPy's arrays and random states, objects of classes that nobody has here) is read through stand-ins of our own, which
+do nothing: no class or function that a file names is ever reached.
 """
 
 import argparse
@@ -22,17 +22,16 @@ from clippy_jax.errors import InputError
 def read_torch_file(path: str) -> Any:
     """What `torch.save` wrote, with every tensor as a NumPy array (mapped from the file where its format allows it).
 
-    bfloat16, which NumPy lacks, becomes float32.
+    bfloat16, which NumPy lacks, becomes float32. What is no container, tensor, array, number or text comes as an object
+    that tells nothing.
 
     Raises:
-      InputError: PyTorch is not installed; the file is missing, damaged, of another kind, or holds more than weights.
+      InputError: PyTorch is not installed; the file is missing, damaged, of another kind, or asks for a function.
     """
     torch = _import_torch(path)
-    _check_kind(path)
     try:
-        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings(action="ignore"):
-            contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        return _to_numpy(contents, torch, path)
+        _check_archive(path)
+        return _to_numpy(_load(torch, path), torch, path)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"holds Python code ({found[1]})" if found else "is damaged, no PyTorch file, or holds more than weights"
@@ -74,30 +73,124 @@ def write_torch_file(path: str, contents: Any) -> None:
         torch.save(to_tensor(contents), file)
 
 
+def _load(torch: Any, path: str) -> Any:
+    """Reads with a stand-in for each class that the reader does not know, as it comes to them."""
+
+    def read() -> Any:
+        options = {"map_location": "cpu", "weights_only": True}
+        if not path.endswith(".safetensors"):
+            return torch.load(path, mmap=zipfile.is_zipfile(path), **options)
+        # PyTorch goes by this name, we go by what is inside.
+        with open(path, "rb") as file:
+            return torch.load(file, **options)
+
+    unknown = []
+    while True:
+        stand_ins = [*_KNOWN, *((_StandIn, name) for name in unknown)]
+        try:
+            with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings(action="ignore"):
+                return read()
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+            name = found and (found[1] if "." in found[1] else f"builtins.{found[1]}")
+            if not name or name in unknown or not _is_harmless(name):
+                raise
+            unknown.append(name)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether honest checkpoints may hold it: a class by its looks, a date, or something of NumPy's.
+
+    A stand-in for anything else would do nothing either, but a file that asks for a function wants to run it, and the
+    user should hear of that.
+    """
+    module, _, last = name.rpartition(".")
+    if module in ("subprocess", "commands", "multiprocessing", "threading", "ctypes", "code"):
+        return False
+    package = module.partition(".")[0]
+    return package in ("numpy", "datetime") or name in _PLAIN_TYPES or last.lstrip("_")[:1].isupper()
+
+
+class _StandIn:
+    """Stands in for any class or constructor: takes whatever it is given and keeps nothing."""
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
 class _NumberType:
     """Stands in for `numpy.dtype` while a file is read: knows numbers only."""
 
     def __init__(self, name: str, *_):
-        if not re.fullmatch(r"[biuf][1248]", name):
-            raise pickle.UnpicklingError(f"NumPy type {name!r} is no number")
-        self.name, self.order = name, "<"
+        self.name = name if re.fullmatch(r"[biuf][1248]", name) else None
+        self.order = "<"
 
     def __setstate__(self, state: tuple):
-        if state[1] not in ("<", ">", "|"):
-            raise pickle.UnpicklingError(f"byte order {state[1]!r}")
-        self.order = state[1]
+        self.order = state[1] if state[1] in ("<", ">") else "<"
+
+    def read(self, data: bytes) -> np.ndarray | None:
+        """The numbers in some bytes, in the byte order of this machine."""
+        if self.name is None or not isinstance(data, bytes):
+            return None
+        return np.frombuffer(data, self.order + self.name).astype(self.name)
 
 
-def _number(kind: _NumberType, data: bytes) -> Any:
+class _Array:
+    """Stands in for NumPy's arrays, which are made empty and then told what they hold."""
+
+    values = None
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state: tuple):
+        _, shape, kind, by_columns, data = state
+        values = kind.read(data)
+        self.values = None if values is None else values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _scalar(kind: _NumberType, data: Any) -> Any:
     """Stands in for NumPy's constructor of scalars."""
-    return np.frombuffer(data, kind.order + kind.name, count=1)[0].item()
+    values = kind.read(data)
+    return _StandIn() if values is None else values[0].item()
 
 
-_ALLOWED = [
+def _plain_dict(*_) -> dict:
+    """Stands in for `defaultdict`, whose factory nobody needs to read it."""
+    return {}
+
+
+def _no_bytes(*_) -> bytes:
+    """Stands in for `bytes`, which is called for empty ones alone."""
+    return b""
+
+
+def _plain_list(*_) -> list:
+    """Stands in for `deque`."""
+    return []
+
+
+_KNOWN = [
     argparse.Namespace,
+    (_plain_dict, "collections.defaultdict"),
+    (_plain_list, "collections.deque"),
+    (_no_bytes, "builtins.bytes"),
     (_NumberType, "numpy.dtype"),
-    (_number, "numpy.core.multiarray.scalar"),  # the name before NumPy 2
-    (_number, "numpy._core.multiarray.scalar"),
+    (_Array, "numpy.ndarray"),
+    # Without "_" in the names before NumPy 2.
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+]
+
+# Types that others are made of: a `defaultdict` names its factory, a settings object the types of its fields.
+_PLAIN_TYPES = [
+    f"builtins.{name}" for name in ("bool", "int", "float", "str", "bytes", "tuple", "list", "dict", "object")
 ]
 
 
@@ -111,24 +204,14 @@ def _import_torch(path: str):
     return torch
 
 
-def _check_kind(path: str) -> None:
-    """Names the usual wrong files, which the reader's own messages do not."""
+def _check_archive(path: str) -> None:
+    """Names what else may be in an archive, which the reader's own messages do not."""
     try:
         with open(path, "rb") as file:
-            start = file.read(512)
+            if file.read(2) != b"PK":
+                return
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if not start:
-        raise InputError(f"{path} is empty; get it again")
-    if start.lstrip()[:1] == b"<":
-        raise InputError(f"{path} is a web page, not weights; the download went wrong, get it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull`")
-    if start.startswith(b"PK"):
-        _check_archive(path)
-
-
-def _check_archive(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -151,7 +234,7 @@ def _to_numpy(value: Any, torch: Any, path: str) -> Any:
         return {key: _to_numpy(item, torch, path) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_to_numpy(item, torch, path) for item in value)
-    return value
+    return value.values if isinstance(value, _Array) else value
 
 
 def _tensor_to_numpy(tensor: Any, torch: Any, path: str) -> np.ndarray:

@@ -9,12 +9,16 @@ import torch
 
 import clippy_jax
 from clippy_jax.inference import model as inference_model
+from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors
 from clippy_jax.weights.converted_folder import write_converted_folder
 from clippy_jax.weights.load import load_checkpoint
-from clippy_jax.weights.torch_checkpoint import write_clippy, write_clippy_safetensors
+from clippy_jax.weights.sentence_t5 import copy_tokenizer
 from tests.models import configurations
 from tests.models.torch_twin import public_names, random_twin, relative_error
+from tests.training.tiny_run import tiny_config
 from tests.weights import public_files
+from tests.weights.saved_run import save_run
+from tools.convert_torch_weights import main as convert_main
 
 TEXTS = [
     "a photo of a cat",
@@ -99,15 +103,46 @@ def test_texts_are_those_of_sentence_transformers(layout, spiece_folder, tmp_pat
     image = configurations.image_tower(width=48, heads=3, image_size=224)
     path = tmp_path / "dino.pth"
     torch.save(public_files.dino(), path)
-    from tools.convert_torch_weights import main
-
-    main(["to-flax", f"--image={path}", f"--text={folder}", f"--output={tmp_path}/init"])
+    convert_main(["to-flax", f"--image={path}", f"--text={folder}", f"--output={tmp_path}/init"])
     model = clippy_jax.load(f"{tmp_path}/init")
     assert model.config.image.width == image.width
     assert model.tokenizer.longest_text == theirs.max_seq_length
     expected = theirs.encode(TEXTS, convert_to_numpy=True)
     assert relative_error(model.encode_text(TEXTS), expected) < 5e-5
     assert theirs.tokenize([TEXTS[-1]])["input_ids"].shape[1] == theirs.max_seq_length  # the last one is cut
+
+
+def test_a_run_answers_the_same_in_every_form(spiece_folder, tmp_path):
+    """At its own image size, which no weights tell, and with settings that differ from the public model's."""
+    model = configurations.model(
+        configurations.image_tower(width=48, heads=4, image_size=96, position_interpolation="plain"),
+        configurations.text_tower(vocabulary_size=public_files.VOCABULARY),
+        pooling="avg",
+        precision="bfloat16",
+    )
+    config = tiny_config(model)
+    save_run(tmp_path / "run", dataclasses.replace(config, input=dataclasses.replace(config.input, image_size=64)), [1])
+    copy_tokenizer(str(spiece_folder), str(tmp_path / "run" / "tokenizer"))
+    convert = [
+        ("to-torch", "--checkpoint", "run", "x.pt"),
+        ("to-torch", "--checkpoint", "x.pt", "x.safetensors", "--format=safetensors"),
+        ("to-flax", "--clippy", "x.safetensors", "folder", f"--tokenizer={spiece_folder}"),
+        ("to-torch", "--checkpoint", "folder", "y.pt", "--skip_optimizer"),
+    ]
+    for command, flag, source, output, *more in convert:
+        convert_main([command, f"{flag}={tmp_path}/{source}", f"--output={tmp_path}/{output}", *more])
+    of_run = clippy_jax.load(str(tmp_path / "run"))
+    assert of_run.image_size == 64
+    photos = [np.random.default_rng(i).integers(0, 256, (90 + i, 130, 3), dtype=np.uint8) for i in range(2)]
+    images, texts = of_run.encode_image(photos), of_run.encode_text(TEXTS)
+    assert images[0].shape == (2, 4, 4, 48)
+    for _, _, _, output, *_ in convert:
+        other = clippy_jax.load(str(tmp_path / output), tokenizer=str(spiece_folder))
+        assert (other.config, other.image_size) == (of_run.config, 64), output
+        for ours, theirs in zip(other.encode_image(photos), images, strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=output)
+        np.testing.assert_array_equal(other.encode_text(TEXTS), texts, err_msg=output)
+    assert clippy_jax.load(str(tmp_path / "folder")).tokenizer.longest_text == of_run.tokenizer.longest_text
 
 
 def test_takes_arrays_photos_and_paths(public_file, spiece_folder, tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clippy_jax.config import ModelConfig
 from clippy_jax.weights.rules import to_flax
-from clippy_jax.weights.tables import clippy_rules
+from clippy_jax.weights.torch_names import clippy_rules
 from tests.models.transformers_clippy import TransformersCLIPpy
 
 

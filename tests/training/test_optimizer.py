@@ -13,7 +13,7 @@ from clippy_jax.training.optimizer import decay_mask, make_optimizer, split_froz
 from clippy_jax.training.state import TrainState
 from clippy_jax.training.step import make_train_step
 from clippy_jax.weights.rules import to_torch
-from clippy_jax.weights.tables import clippy_rules
+from clippy_jax.weights.torch_names import clippy_rules
 from tests.models import configurations
 from tests.models.torch_twin import gradients_of, params_of, public_names, random_twin
 from tests.training.tiny_run import CONSTANT_RATE, batch, packed, tiny_config

@@ -8,8 +8,8 @@ import torch
 from clippy_jax.errors import InputError
 from clippy_jax.weights.adamw import read_moments, write_moments
 from clippy_jax.weights.rules import to_flax
-from clippy_jax.weights.tables import clippy_rules
 from clippy_jax.weights.torch_file import read_torch_file, write_torch_file
+from clippy_jax.weights.torch_names import clippy_rules
 from tests.weights import public_files
 
 RULES = clippy_rules(gated=False, image_projection=False)

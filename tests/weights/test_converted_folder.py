@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from clippy_jax.errors import InputError
-from clippy_jax.weights.conversion import from_clippy, from_towers
-from clippy_jax.weights.converted_folder import is_converted_folder, read_converted_folder, write_converted_folder
+from clippy_jax.weights.converted_folder import read_converted_folder, write_converted_folder
+from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.load import from_clippy, from_towers
 
 
 @pytest.fixture(scope="module")
 def checkpoint(clippy_file, text_folder):
-    return dataclasses.replace(from_clippy(clippy_file, "--clippy").checkpoint, tokenizer=text_folder)
+    return dataclasses.replace(from_clippy(clippy_file, "--clippy")[0], tokenizer=text_folder)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def folder(checkpoint, tmp_path_factory):
 
 
 def test_everything_comes_back_exactly(folder, checkpoint):
-    assert is_converted_folder(str(folder))
+    assert kind_of(str(folder)) == Kind.CONVERTED
     read = read_converted_folder(str(folder))
     for ours, theirs in (
         (read.params, checkpoint.params),
@@ -49,8 +50,8 @@ def test_moments_are_left_on_the_disk_when_not_wanted(folder):
 
 
 def test_two_towers_in_a_folder(tmp_path, dino_file, text_folder):
-    joined, left = from_towers(dino_file, text_folder)
-    assert left == ["logit_scale"]
+    joined, notes = from_towers(dino_file, text_folder)
+    assert notes == ["not in the weights, left at its initialisation: logit_scale"]
     write_converted_folder(str(tmp_path / "init"), joined)
     read = read_converted_folder(str(tmp_path / "init"))
     jax.tree.map(np.testing.assert_array_equal, read.params, joined.params)
@@ -88,8 +89,8 @@ def test_parameters_must_be_those_of_the_configuration(tmp_path, folder):
 def test_a_folder_loads_where_only_jax_and_flax_are(folder):
     program = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'tensorflow', 'transformers', 'orbax', 'etils'])\n"
-        "from clippy_jax.weights.load import load_params\n"
-        f"print(load_params({str(folder)!r}).config.pooling)"
+        "from clippy_jax.weights.load import load_checkpoint\n"
+        f"print(load_checkpoint({str(folder)!r}).config.pooling)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=pathlib.Path.cwd())
     assert result.stdout == "max_with_cls\n", result.stderr

@@ -1,8 +1,8 @@
 import torch
 
-from clippy_jax.weights.conversion import from_clippy
 from clippy_jax.weights.converted_folder import write_converted_folder
 from clippy_jax.weights.inspection import inspect
+from clippy_jax.weights.load import from_clippy
 from tests.weights import public_files
 
 
@@ -37,14 +37,14 @@ def test_what_is_wrong_is_shown(tmp_path):
     assert table["keys"] == "42 (1 float16, 41 float32)"
     assert table["missing"] == "norm.weight"
     assert table["unexpected"] == "norm.extra"
-    assert table["misshapen"] == "norm.bias [5] instead of [48]"
+    assert table["misshapen"] == "norm.bias is [5] instead of [48]"
     assert table["not finite"] == "pos_embed"
 
 
 def test_folders(tmp_path, text_folder, clippy_file):
     assert cells(inspect(text_folder))["is a"].strip() == "Sentence-T5 folder"
-    write_converted_folder(str(tmp_path / "x"), from_clippy(clippy_file, "--clippy").checkpoint)
+    write_converted_folder(str(tmp_path / "x"), from_clippy(clippy_file, "--clippy")[0])
     table = {name: value.strip() for name, value in cells(inspect(str(tmp_path / "x"))).items()}
     assert table["is a"] == "converted folder"
-    assert table["pooling"] == "max_with_cls"
+    assert (table["pooling"], table["trained at"]) == ("max_with_cls", "224 pixels")
     assert table["optimizer"] == "AdamW after 3 steps"

@@ -7,11 +7,10 @@ import torch
 from flax.traverse_util import flatten_dict
 
 from clippy_jax.errors import InputError
-from clippy_jax.weights.conversion import from_clippy, from_towers
+from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors
 from clippy_jax.weights.converted_folder import write_converted_folder
-from clippy_jax.weights.load import initialise, load_checkpoint, load_params
-from clippy_jax.weights.state_dict import parameter_shapes
-from clippy_jax.weights.torch_checkpoint import write_clippy, write_clippy_safetensors
+from clippy_jax.weights.load import from_clippy, from_towers, initialise, load_checkpoint
+from clippy_jax.weights.towers import parameter_shapes
 from tests.models import configurations
 from tests.weights import public_files
 
@@ -52,36 +51,35 @@ def test_every_form_gives_the_same_model(tmp_path, clippy_file, text_folder, for
     {".pt": write_clippy, ".safetensors": write_clippy_safetensors, "folder": write_converted_folder}[form](
         path, original
     )
-    params, config, tokenizer = load_params(path)
-    same_tree(params, original.params)
-    assert config == model
-    assert tokenizer == (str(tmp_path / "xfolder" / "tokenizer") if form == "folder" else None)
     read = load_checkpoint(path)
+    same_tree(read.params, original.params)
+    assert read.config == model
+    assert read.tokenizer == (str(tmp_path / "xfolder" / "tokenizer") if form == "folder" else None)
     assert (read.epoch, read.name) == (5, "clippy")
     assert (read.moments is None) == (form == ".safetensors")
 
 
 def test_a_model_with_a_projection_goes_out_and_in(tmp_path, text_folder):
     torch.save(public_files.dino(width=64), tmp_path / "dino.pth")
-    joined, left = from_towers(str(tmp_path / "dino.pth"), text_folder)
-    assert sorted(left) == ["image_projection/kernel", "logit_scale"]
+    joined, notes = from_towers(str(tmp_path / "dino.pth"), text_folder)
+    assert sorted(note.split()[-1] for note in notes) == ["image_projection/kernel", "logit_scale"]
     assert joined.config.image_projection
     assert joined.params["image_projection"]["kernel"].shape == (64, 48)
     np.testing.assert_allclose(joined.params["logit_scale"], np.log(1 / 0.07))
     write_clippy(str(tmp_path / "x.pt"), joined)
-    same_tree(load_params(str(tmp_path / "x.pt")).params, joined.params)
+    same_tree(load_checkpoint(str(tmp_path / "x.pt")).params, joined.params)
     del (contents := torch.load(tmp_path / "x.pt"))["model_config"]
     torch.save(contents, tmp_path / "y.pt")
-    assert load_params(str(tmp_path / "y.pt")).config.image_projection
+    assert load_checkpoint(str(tmp_path / "y.pt")).config.image_projection
 
 
 def test_what_is_not_there(tmp_path, clippy_file):
     with pytest.raises(InputError, match="nothing does not exist"):
-        load_params(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match="config.json does not exist; .* is not the workdir of a run"):
-        load_params(str(tmp_path))
+        load_checkpoint(str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match="is a folder without weights: it is no workdir of a run"):
+        load_checkpoint(str(tmp_path))
     with pytest.raises(InputError, match="--step=3: .* has no steps"):
-        load_params(clippy_file, step=3)
+        load_checkpoint(clippy_file, step=3)
 
 
 def test_a_run_starts_from_an_image_tower(params, dino_file):

@@ -5,7 +5,7 @@ import torch
 
 from clippy_jax.errors import InputError
 from clippy_jax.weights.rules import PATCHES, TRANSPOSED, differences, to_flax, to_torch, torch_shapes
-from clippy_jax.weights.tables import IMAGE_RULES, t5_rules
+from clippy_jax.weights.torch_names import IMAGE_RULES, t5_rules
 from tests.weights import public_files
 
 

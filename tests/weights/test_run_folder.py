@@ -1,7 +1,6 @@
 """A run's workdir, saved from eight devices, read as a checkpoint and handed to PyTorch."""
 
 import dataclasses
-import functools
 import json
 
 import jax
@@ -11,42 +10,13 @@ import pytest
 import torch
 
 from clippy_jax.errors import InputError
-from clippy_jax.mesh import make_mesh, state_sharding
-from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
-from clippy_jax.training.state import init_state
+from clippy_jax.weights.clippy_file import write_clippy
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
-from clippy_jax.weights.tables import clippy_rules
-from clippy_jax.weights.torch_checkpoint import write_clippy
+from clippy_jax.weights.torch_names import clippy_rules
 from tests.training.tiny_run import tiny_config
-
-
-def random_state(config, step):
-    """A state in which every moment is something."""
-    optimizer = make_optimizer(config.optimizer, config.schedule)
-    make = functools.partial(init_state, config.model, config.loss, 224, optimizer, config.optimizer.freeze)
-    rng = np.random.default_rng(step)
-
-    def fill(leaf):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.key(step)
-        if np.issubdtype(leaf.dtype, np.integer):
-            return np.array(step, leaf.dtype)
-        return np.abs(rng.normal(size=leaf.shape)).astype(leaf.dtype)
-
-    return jax.tree.map(fill, jax.eval_shape(make, jax.random.key(0)))
-
-
-def save_run(workdir, config, steps):
-    """A run with a checkpoint after each of some steps, spread over eight devices; returns their states."""
-    states = {step: random_state(config, step) for step in steps}
-    with Checkpointer(workdir, dataclasses.replace(config.checkpoint, keep=5), 1) as checkpointer:
-        for step, state in states.items():
-            checkpointer.save(step, jax.device_put(state, state_sharding(state, make_mesh(), "fsdp")))
-    (workdir / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
-    (workdir / "tokenizer").mkdir()
-    return states
+from tests.weights.saved_run import save_run
 
 
 @pytest.mark.parametrize("freeze, clip", [((), 0.0), (("image",), 1.0)])
@@ -76,6 +46,36 @@ def test_the_bias_of_the_sigmoid_loss_stays_in_the_run(tmp_path):
         assert checkpoint.params.keys() == state.params.keys() - {"logit_bias"}
     write_clippy(str(tmp_path / "x.pt"), load_checkpoint(str(tmp_path / "run")))
     assert "logit_bias" not in torch.load(tmp_path / "x.pt", weights_only=True)["state_dict"]
+
+
+def change_config(workdir, change):
+    values = json.loads((workdir / "config.json").read_text())
+    change(values)
+    (workdir / "config.json").write_text(json.dumps(values))
+
+
+def test_only_what_is_used_of_a_configuration_has_to_be_understood(tmp_path):
+    """A workdir of another version: fields renamed, added and gone all over, but for the model and the optimizer."""
+    config = tiny_config()
+    save_run(tmp_path / "run", config, [2])
+
+    def change(values):
+        values["new_group"] = {"x": 1}
+        values["evals"] = values["loss"] = "other"
+        values["input"] = {"image_size": 96, "renamed": True}
+        del values["checkpoint"], values["seed"]
+
+    change_config(tmp_path / "run", change)
+    checkpoint = load_checkpoint(str(tmp_path / "run"))
+    assert (checkpoint.config, checkpoint.image_size) == (config.model, 96)
+    assert checkpoint.moments.groups[1]["weight_decay"] == 0.2
+    change_config(tmp_path / "run", lambda values: values.pop("optimizer"))
+    assert load_checkpoint(str(tmp_path / "run"), with_moments=False).config == config.model
+    with pytest.raises(InputError, match="optimizer.*pass --skip_optimizer to convert the weights alone"):
+        load_checkpoint(str(tmp_path / "run"))
+    change_config(tmp_path / "run", lambda values: values["model"].pop("pooling"))
+    with pytest.raises(InputError, match="config.json.*model.pooling is missing"):
+        load_checkpoint(str(tmp_path / "run"), with_moments=False)
 
 
 def test_any_step_without_moments(tmp_path):

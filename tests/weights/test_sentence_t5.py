@@ -18,7 +18,8 @@ from clippy_jax.models.clippy import l2_normalise
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
-from clippy_jax.weights.sentence_t5 import read_sentence_t5, write_sentence_t5
+from clippy_jax.weights.sentence_t5 import write_sentence_t5
+from clippy_jax.weights.towers import read_weights
 from tests.weights import public_files
 
 TEXTS = [
@@ -47,22 +48,22 @@ def same_tree(ours, theirs):
 @pytest.mark.parametrize("gated", [False, True])
 def test_todays_layout_gives_the_embeddings_of_encode(tmp_path, spiece_folder, gated):
     model = public_files.save_folder_today(tmp_path / "today", spiece_folder, gated)
-    weights = read_sentence_t5(str(tmp_path / "today"))
-    params, left = weights.to_params()
-    assert not left
+    weights = read_weights(str(tmp_path / "today"))
+    params, wrong = weights.to_params()
+    assert not wrong
     theirs = model.encode(TEXTS)
     np.testing.assert_allclose(embed(params, weights.config, tmp_path / "today", TEXTS), theirs, atol=1e-5)
 
 
 def test_the_layout_of_2_2_gives_the_embeddings_of_encode(text_folder):
-    weights = read_sentence_t5(text_folder)
+    weights = read_weights(text_folder)
     params, _ = weights.to_params()
     theirs = SentenceTransformer(text_folder, device="cpu").encode(TEXTS)
     np.testing.assert_allclose(embed(params, weights.config, text_folder, TEXTS), theirs, atol=1e-5)
 
 
 def test_sizes_come_from_the_folder(text_folder):
-    assert read_sentence_t5(text_folder).config == TextTowerConfig(
+    assert read_weights(text_folder).config == TextTowerConfig(
         vocabulary_size=public_files.VOCABULARY,
         width=32,
         depth=2,
@@ -80,12 +81,12 @@ def test_sizes_come_from_the_folder(text_folder):
 @pytest.mark.parametrize("drop", ["shared.weight", "encoder.embed_tokens.weight"])
 def test_one_of_the_shared_tensors_may_be_missing(tmp_path, spiece_folder, text_folder, drop):
     public_files.save_folder_22(tmp_path / "t5", spiece_folder, drop=drop)
-    same_tree(read_sentence_t5(str(tmp_path / "t5")).to_params(), read_sentence_t5(text_folder).to_params())
+    same_tree(read_weights(str(tmp_path / "t5")).to_params()[0], read_weights(text_folder).to_params()[0])
 
 
 def test_float16_becomes_float32_without_another_rounding(tmp_path, spiece_folder):
     public_files.save_folder_22(tmp_path / "t5", spiece_folder, half=True)
-    params, _ = read_sentence_t5(str(tmp_path / "t5")).to_params()
+    params, _ = read_weights(str(tmp_path / "t5")).to_params()
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     expected = public_files.t5().shared.weight.detach().half().float()
     np.testing.assert_array_equal(params["token_embedding"]["embedding"], expected)
@@ -99,7 +100,7 @@ def test_weights_in_several_files(tmp_path, text_folder):
     for name in set(places.values()):
         safetensors.torch.save_file({key: tensors[key] for key in tensors if places[key] == name}, folder / name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    same_tree(read_sentence_t5(str(folder)).to_params(), read_sentence_t5(text_folder).to_params())
+    same_tree(read_weights(str(folder)).to_params()[0], read_weights(text_folder).to_params()[0])
 
 
 def test_wrong_keys_are_refused_with_the_whole_list(tmp_path, text_folder):
@@ -110,7 +111,7 @@ def test_wrong_keys_are_refused_with_the_whole_list(tmp_path, text_folder):
     tensors["encoder.block.1.layer.0.SelfAttention.o.weight"] = torch.zeros(32, 15)
     torch.save(tensors, folder / "pytorch_model.bin")
     with pytest.raises(InputError) as error:
-        read_sentence_t5(str(folder)).to_params()
+        read_weights(str(folder)).to_params()
     assert str(error.value) == (
         f"{folder} does not fit the model: 1 missing: encoder.final_layer_norm.weight; 1 unexpected: decoder.weight; "
         "1 misshapen: encoder.block.1.layer.0.SelfAttention.o.weight is [32, 15] instead of [32, 16]"
@@ -135,7 +136,7 @@ def test_a_model_that_we_would_compute_wrongly_is_refused(tmp_path, text_folder,
     settings = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps(settings | change))
     with pytest.raises(InputError, match=says):
-        read_sentence_t5(str(folder))
+        read_weights(str(folder))
 
 
 @pytest.mark.parametrize("lost", ["2_Dense/config.json", "pytorch_model.bin", "2_Dense/pytorch_model.bin"])
@@ -143,13 +144,13 @@ def test_a_missing_file_is_named(tmp_path, text_folder, lost):
     folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "t5"))
     (folder / lost).unlink()
     with pytest.raises(InputError, match=str((folder / lost).parent)):
-        read_sentence_t5(str(folder))
+        read_weights(str(folder))
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_a_written_folder_is_one_of_sentence_transformers(tmp_path, spiece_folder, gated):
     model = public_files.save_folder_today(tmp_path / "source", spiece_folder, gated)
-    weights = read_sentence_t5(str(tmp_path / "source"))
+    weights = read_weights(str(tmp_path / "source"))
     params, _ = weights.to_params()
     write_sentence_t5(str(tmp_path / "written"), params, weights.config, str(tmp_path / "source"))
     written = SentenceTransformer(str(tmp_path / "written"), device="cpu")
@@ -158,6 +159,6 @@ def test_a_written_folder_is_one_of_sentence_transformers(tmp_path, spiece_folde
     for key, value in written.state_dict().items():
         assert torch.equal(value, source[key]), key
     np.testing.assert_array_equal(written.encode(TEXTS), model.encode(TEXTS))
-    again = read_sentence_t5(str(tmp_path / "written"))
-    same_tree(again.to_params(), (params, []))
+    again = read_weights(str(tmp_path / "written"))
+    same_tree(again.to_params()[0], params)
     assert again.config == weights.config

@@ -1,10 +1,19 @@
 """Files from the internet: honest ones are read, hostile and broken ones are refused in one line."""
 
 import argparse
+import collections
+import datetime
+import enum
+import functools
 import io
 import os
+import pathlib
 import pickle
+import random
+import shutil
+import subprocess
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -84,10 +93,115 @@ def test_numpy_scalars_of_old_numpy_are_read(tmp_path):
     assert read_torch_file(str(path)) == {"x": 2.5}
 
 
-@pytest.mark.parametrize("value", [np.str_("text"), np.datetime64("2020-01-01"), np.zeros(3)])
-def test_other_numpy_objects_are_refused(tmp_path, value):
-    torch.save({"x": value}, tmp_path / "x.pt")
-    assert "refused" in refused(tmp_path / "x.pt")
+class Settings:
+    """A class of the one who trained: nobody else has it."""
+
+    def __init__(self, *values):
+        self.values = values
+
+
+class Stage(enum.Enum):
+    LAST = 3
+
+
+def state(generator):
+    generator.random(3)
+    return generator.bit_generator if isinstance(generator, np.random.Generator) else generator.get_state()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.str_("text"),
+        np.datetime64("2020-01-01"),
+        np.array(["text"]),
+        np.array([None]),
+        np.random.RandomState(3),
+        np.random.RandomState(3).get_state(),
+        np.random.default_rng(3),
+        state(np.random.default_rng(3)),
+        random.getstate(),
+        torch.get_rng_state(),
+        pathlib.PurePosixPath("/data/runs"),
+        pathlib.Path("runs"),
+        collections.defaultdict(list, {"a": [torch.zeros(1)]}),
+        collections.deque([1.0, 2.0], maxlen=9),
+        collections.Counter("aab"),
+        collections.OrderedDict(a=1),
+        {1, 2},
+        1j,
+        datetime.datetime(2024, 5, 1),
+        Settings(1, [2]),
+        Stage.LAST,
+        types.SimpleNamespace(lr=0.1),
+        torch.device("cpu"),
+        torch.bfloat16,
+        torch.Size([2, 3]),
+        float,
+    ],
+    ids=lambda value: f"{type(value).__name__}",
+)
+def test_what_training_saves_beside_the_weights_does_not_hinder(tmp_path, monkeypatch, legacy, value):
+    content = bytes_of({"w": torch.ones(2), "x": value, "y": [value, 3]}, _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "x.pt").write_bytes(content)
+    monkeypatch.setattr(Settings, "__init__", lambda *_: pytest.fail("a class of the file was reached"))
+    read = read_torch_file(str(tmp_path / "x.pt"))
+    np.testing.assert_array_equal(read["w"], [1, 1])
+    assert read["y"][1] == 3
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i8", "|b1", "<f2"])
+def test_numpy_arrays_are_read(tmp_path, dtype):
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    torch.save(
+        {"rows": values, "columns": np.asfortranarray(values), "none": values[:0], "point": values[1, 2]},
+        tmp_path / "x.pt",
+    )
+    read = read_torch_file(str(tmp_path / "x.pt"))
+    for name, expected in (("rows", values), ("columns", values), ("none", values[:0])):
+        np.testing.assert_array_equal(read[name], expected)
+        assert read[name].dtype == values.dtype.newbyteorder("=") and read[name].shape == expected.shape
+    assert read["point"] == values[1, 2]
+
+
+def test_a_defaultdict_and_a_deque_keep_what_they_hold(tmp_path):
+    contents = collections.defaultdict(dict, {"state": collections.defaultdict(list, {0: torch.ones(2)})})
+    torch.save({"optimizer": contents, "last": collections.deque([4, 5])}, tmp_path / "x.pt")
+    read = read_torch_file(str(tmp_path / "x.pt"))
+    np.testing.assert_array_equal(read["optimizer"]["state"][0], [1, 1])
+    assert read["last"] == [4, 5]
+
+
+class Call:
+    """Unpickling it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call(eval, "print()"),
+        Call(exec, "print()"),
+        Call(__import__, "this"),
+        Call(getattr, "x", "upper"),
+        Call(subprocess.check_output, "true"),
+        Call(subprocess.Popen, ["true"]),
+        Call(shutil.rmtree, "/nowhere"),
+        Call(torch.hub.load, "a/b", "c"),
+        Call(functools.partial, print),
+        Call(sys.exit, 3),
+    ],
+    ids=lambda call: call.function.__name__,
+)
+def test_a_file_that_calls_functions_is_refused(tmp_path, call):
+    torch.save({"w": torch.zeros(2), "x": call}, tmp_path / "x.pt")
+    assert "nothing in it was run" in refused(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -102,9 +216,6 @@ def test_truncated_files(tmp_path, legacy, share):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (b"", "is empty"),
-        (b"\n <!DOCTYPE html><html><body>404</body></html>", "is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "git lfs pull"),
         (b"abc", "damaged or no PyTorch file"),
         (bytes(5000), "damaged or no PyTorch file"),
         (b"PK\x03\x04 and no more", "truncated"),

@@ -8,15 +8,15 @@ from clippy_jax.weights.adamw import write_moments
 from clippy_jax.weights.checkpoint import Checkpoint
 from clippy_jax.weights.rules import Rule, to_torch
 from clippy_jax.weights.safetensors_file import write_safetensors
-from clippy_jax.weights.tables import IMAGE_RULES, clippy_rules
 from clippy_jax.weights.torch_file import write_torch_file
+from clippy_jax.weights.torch_names import IMAGE_RULES, clippy_rules
 
 
 def write_clippy(path: str, checkpoint: Checkpoint) -> None:
     """Writes {epoch, name, state_dict, optimizer}, which the public code loads strictly and resumes from.
 
-    One entry more, `model_config`, tells our reader what weights cannot tell (pooling, heads); the public code does not
-    look at it.
+    Two entries more, `model_config` and `image_size`, tell our reader what weights cannot tell (pooling, heads, the
+    size of training images); the public code does not look at them.
 
     Raises:
       InputError: PyTorch is not installed.
@@ -28,6 +28,7 @@ def write_clippy(path: str, checkpoint: Checkpoint) -> None:
         "name": checkpoint.name,
         "state_dict": {f"module.{key}": value for key, value in to_torch(checkpoint.params, rules).items()},
         "model_config": dataclasses.asdict(checkpoint.config),
+        "image_size": checkpoint.image_size,
     }
     if checkpoint.moments:
         contents["optimizer"] = write_moments(checkpoint.moments, rules)
@@ -45,6 +46,7 @@ def write_clippy_safetensors(path: str, checkpoint: Checkpoint) -> None:
         "epoch": str(checkpoint.epoch),
         "name": checkpoint.name,
         "model_config": json.dumps(dataclasses.asdict(checkpoint.config)),
+        "image_size": str(checkpoint.image_size),
     }
     write_safetensors(path, to_torch(checkpoint.params, _rules(checkpoint)), metadata)
 

@@ -11,7 +11,8 @@ import torch
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.errors import InputError
-from clippy_jax.weights.sources import read_as, read_weights
+from clippy_jax.weights.kinds import Kind
+from clippy_jax.weights.towers import read_as, read_weights
 from tests.models import configurations
 from tests.weights import public_files
 
@@ -31,7 +32,7 @@ def assert_same_tensors(ours, theirs):
 def test_sizes_of_the_dino_backbones(tmp_path, width, heads, patch):
     grid = 224 // patch
     tensors = public_files.dino(width, depth=2, mlp=4 * width, patch=patch, grid=grid)
-    weights = read_as("DINO backbone", save(tmp_path, tensors), "--image")
+    weights = read_as(Kind.DINO, save(tmp_path, tensors), "--image")
     assert weights.config == ImageTowerConfig(
         patch_size=patch,
         image_size=224,
@@ -68,7 +69,7 @@ def test_forms_of_a_clippy_checkpoint(tmp_path, form, gated):
         case "safetensors":
             path = str(tmp_path / "x.safetensors")
             safetensors.torch.save_file({key: value.clone() for key, value in public["state_dict"].items()}, path)
-    weights = read_as("CLIPpy checkpoint", path, "--clippy")
+    weights = read_as(Kind.CLIPPY, path, "--clippy")
     tensors = {key.removeprefix("module."): value for key, value in public["state_dict"].items()}
     assert_same_tensors(weights.tensors, tensors)
     assert weights.config == configurations.model(
@@ -81,11 +82,11 @@ def test_forms_of_a_clippy_checkpoint(tmp_path, form, gated):
 
 def test_the_wrong_kind_is_named(dino_file, clippy_file, text_folder):
     with pytest.raises(InputError, match="--image: .*clippy_5k.pt is a CLIPpy checkpoint; a DINO backbone is wanted"):
-        read_as("DINO backbone", clippy_file, "--image")
+        read_as(Kind.DINO, clippy_file, "--image")
     with pytest.raises(InputError, match="is a DINO backbone; a Sentence-T5 folder is wanted"):
-        read_as("Sentence-T5 folder", dino_file, "--text")
+        read_as(Kind.SENTENCE_T5, dino_file, "--text")
     with pytest.raises(InputError, match="is a Sentence-T5 folder; a CLIPpy checkpoint is wanted"):
-        read_as("CLIPpy checkpoint", text_folder, "--clippy")
+        read_as(Kind.CLIPPY, text_folder, "--clippy")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_the_wrong_kind_is_named(dino_file, clippy_file, text_folder):
         (torch.zeros(2), "holds a ndarray"),
         ({}, "holds no state dict"),
         ({"state_dict": 3}, "holds no state dict"),
-        ({"a": torch.zeros(2), "b": "text"}, "holds no tensor under b"),
+        ({"a": "text", "b": 3}, "holds no state dict"),
         ({"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}, "none of the weights known.*conv1, fc"),
     ],
 )
@@ -149,8 +150,9 @@ def test_a_lost_tensor_that_tells_a_size_is_named_like_any_other(tmp_path, lost)
 def test_partial_weights_on_request(tmp_path):
     tensors = break_tensors(public_files.dino(), "")
     weights = read_weights(save(tmp_path, tensors))
-    params, left = weights.to_params(allow_partial=True)
-    assert left == ["norm.bias", "blocks.1.attn.proj.bias"]
+    params, wrong = weights.to_params(allow_partial=True)
+    assert wrong.left == ["norm.bias", "blocks.1.attn.proj.bias"]
+    assert wrong.unexpected == ("blocks.extra",)
     assert not params["norm"]["bias"].any() and not params["blocks"]["projection"]["bias"][1].any()
     for layer in (0, 2):
         np.testing.assert_array_equal(
@@ -185,7 +187,7 @@ def test_sizes_that_make_no_model_are_refused(tmp_path):
 
 
 def test_a_folder_that_is_something_else(tmp_path, text_folder):
-    with pytest.raises(InputError, match="modules.json cannot be read"):
+    with pytest.raises(InputError, match="is a folder without weights"):
         read_weights(str(tmp_path))
     folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "copy"))
     modules = json.loads((folder / "modules.json").read_text())

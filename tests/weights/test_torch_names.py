@@ -5,8 +5,8 @@ import pytest
 
 from clippy_jax.weights.adamw import read_moments, write_moments
 from clippy_jax.weights.rules import to_flax, to_torch, torch_shapes
-from clippy_jax.weights.state_dict import parameter_shapes
-from clippy_jax.weights.tables import clippy_rules, t5_rules
+from clippy_jax.weights.torch_names import clippy_rules, t5_rules
+from clippy_jax.weights.towers import parameter_shapes
 from tests.models import configurations
 from tests.weights import public_files
 
