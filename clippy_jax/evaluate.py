@@ -9,7 +9,7 @@ Any subset of the data sets (`evaluators/tasks.py`), any kind of checkpoint, any
 import argparse
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +17,8 @@ import jax
 from clippy_jax import processes
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators import report
-from clippy_jax.evaluators.tasks import TASKS, Option
+from clippy_jax.evaluators.result import write_json
+from clippy_jax.evaluators.tasks import TASKS
 from clippy_jax.inference import class_embedding_cache, load_model
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.weights.parameter_digest import parameter_digest
@@ -31,10 +31,10 @@ def flags() -> Parser:
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
     for name, task in TASKS.items():
         parser.add_argument(f"--{name}", metavar=task.data, help=task.help)
-    for option in dict.fromkeys(option for task in TASKS.values() for option in task.options):
-        metavar = None if option.choices else option.keyword.upper()
+    for flag in dict.fromkeys(flag for task in TASKS.values() for flag in task.flags):
+        metavar = None if flag.choices else flag.keyword.upper()
         parser.add_argument(
-            f"--{option.flag}", type=option.kind, choices=option.choices or None, metavar=metavar, help=option.help
+            f"--{flag.name}", type=flag.kind, choices=flag.choices or None, metavar=metavar, help=flag.help
         )
     parser.add_argument("--image_size", type=int, help="pixels of the short side; the training size by default")
     parser.add_argument("--batch_size", type=int, default=64, help="images a step over all devices")
@@ -61,9 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = pathlib.Path(args.output) if args.output else None
     if output and not os.access(output.parent, os.W_OK):
         raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")
-    keywords = _keywords(args, paths)
-    for name, path in paths.items():
-        TASKS[name].check(path, **keywords[name])
+    _check_flags(args, paths)
+    evaluators = {name: TASKS[name].evaluator(path, **_chosen(args, name)) for name, path in paths.items()}
 
     processes.initialize(args.coordinator_address, args.process_count, args.process_id)
     model = load_model(args.checkpoint, args.tokenizer)
@@ -73,31 +72,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model.class_embedding_cache = ClassEmbeddingCache(pathlib.Path(args.class_cache), text_side)
     first = jax.process_index() == 0
     image_size = model.image_size if args.image_size is None else args.image_size
-    settings = dict(batch_size=args.batch_size, image_size=image_size, progress=first)
-    results = {}
-    for name, path in paths.items():
-        results[name] = TASKS[name].evaluate(model, path, **settings, **keywords[name])
+    results = {
+        name: evaluator.run(model, batch_size=args.batch_size, image_size=image_size, progress=first)
+        for name, evaluator in evaluators.items()
+    }
     if first:
-        print("\n" + "\n\n".join(report.table(result) for result in results.values()))
+        print("\n" + "\n\n".join(result.report() for result in results.values()))
     if first and output:
-        report.write_json(results, {"checkpoint": args.checkpoint, "checkpoint_digest": digest}, output)
+        checkpoint = {"checkpoint": args.checkpoint, "checkpoint_digest": digest}
+        write_json({name: checkpoint | result.as_json() for name, result in results.items()}, output)
         print(f"\nwritten: {output}")
 
 
-def _keywords(args: argparse.Namespace, paths: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The options of each evaluation that are given; raises `InputError` for one that no evaluation here reads."""
+def _chosen(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """What the flags of an evaluation say, by keyword."""
+    values = {flag.keyword: getattr(args, flag.name) for flag in TASKS[name].flags}
+    return {keyword: value for keyword, value in values.items() if value is not None}
 
-    def given(options: Sequence[Option]) -> dict[str, Any]:
-        return {
-            option.keyword: getattr(args, option.flag) for option in options if getattr(args, option.flag) is not None
-        }
 
-    read = {option.flag for name in paths for option in TASKS[name].options}
+def _check_flags(args: argparse.Namespace, paths: Mapping[str, str]) -> None:
+    """Raises `InputError` for a flag that no evaluation here reads."""
+    read = {flag for name in paths for flag in TASKS[name].flags}
     for name, task in TASKS.items():
-        for option in task.options:
-            if getattr(args, option.flag) is not None and option.flag not in read:
-                raise InputError(f"--{option.flag} belongs to an evaluation that is not asked for; add --{name}")
-    return {name: given(TASKS[name].options) for name in paths}
+        for flag in task.flags:
+            if getattr(args, flag.name) is not None and flag not in read:
+                raise InputError(f"--{flag.name} belongs to an evaluation that is not asked for; add --{name}")
 
 
 if __name__ == "__main__":

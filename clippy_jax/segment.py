@@ -1,4 +1,4 @@
-r"""Photos and words to coloured segments.
+r"""Images and words to coloured segments.
 
 python -m clippy_jax.segment --checkpoint=clippy_5k.pt \
     --image=photo.jpg --labels="cat,dog,background" --output=overlay.png
@@ -13,70 +13,69 @@ from collections.abc import Sequence
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
-from clippy_jax.analysis import segment_picture
+from clippy_jax.analysis import segment_sheet
 from clippy_jax.command_line import Parser
 from clippy_jax.config import check_image_size
-from clippy_jax.datasets import image_file, voc_tree
+from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.segmentation_tree import SegmentationTree
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL, photo_prompt
 from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.whole_files import complete_or_nothing
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser(prog="python -m clippy_jax.segment", description="Colours photos by the words they show.")
+    parser = Parser(prog="python -m clippy_jax.segment", description="Colours images by the words they show.")
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
-    parser.add_argument("--image", action="append", metavar="FILE", help="a photo; repeat it for more rows")
+    parser.add_argument("--image", action="append", metavar="FILE", help="an image; repeat it for more rows")
     parser.add_argument("--labels", help='words to tell apart, with commas: "cat,dog,background"')
     parser.add_argument("--voc", metavar="DIR", help="PASCAL-VOC-shaped tree, instead of --image and --labels")
     parser.add_argument("--split", default="val", help="which list of the tree")
     parser.add_argument("--count", type=int, default=6, help="scenes of the tree, taken evenly from the list")
     parser.add_argument("--image_size", type=int, help="pixels of the short side as fed; the training size by default")
-    parser.add_argument("--output", required=True, metavar="FILE", help="picture to write, replaced if it exists")
+    parser.add_argument("--output", required=True, metavar="FILE", help="image to write, replaced if it exists")
     return parser
 
 
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Checks the command, names every pixel and writes the picture."""
+    """Checks the command, names every pixel and writes the sheet."""
     args = flags().parse_args(arguments)
     output = pathlib.Path(args.output)
     _check_output(output)
     if bool(args.image) == bool(args.voc):
         raise InputError("add either --image=FILE (with --labels) or --voc=DIR")
     if args.voc:
-        tree = voc_tree.read(args.voc, args.split)
+        tree = segmentation_tree.read(args.voc, label_layouts.VOC, args.split)
         names, prompts = tree.vocabulary.classes, tree.vocabulary.prompts
-        photos, truths = scenes(tree, args.count)
+        images, truths = scenes(tree, args.count)
     else:
         names = _words(args.labels)
         prompts = [photo_prompt(name) for name in names]
-        photos, truths = [_photo(path) for path in args.image], None
-    # Imported here so that a wrong command is answered at once.
+        from clippy_jax.inference.image import open_image  # here and below: a wrong command is answered at once
+
+        images, truths = [open_image(path) for path in args.image], None
     from clippy_jax.inference import load_model
-    from clippy_jax.inference.prompts import class_embeddings
-    from clippy_jax.inference.segments import segment
 
     model = load_model(args.checkpoint, args.tokenizer)
     image_size = model.image_size if args.image_size is None else args.image_size
     check_image_size(image_size, model.config.image, "--image_size")
-    classes = class_embeddings(model, [[prompt] for prompt in prompts], progress=False)
-    predictions = [segment(model, photo, classes, image_size) for photo in photos]
-    predictions = [np.where(labels < len(names), labels, 0) for labels in predictions]
-    columns = ("photo", "segments") if truths is None else ("photo", "ground truth", "prediction")
+    classes = model.class_embeddings([[prompt] for prompt in prompts])
+    predictions = [model.name_pixels(image, classes, len(names), image_size) for image in images]
+    columns = ("image", "segments") if truths is None else ("image", "ground truth", "prediction")
     label_maps = zip(predictions) if truths is None else zip(truths, predictions)
-    rows = [segment_picture.Row(photo, maps) for photo, maps in zip(photos, label_maps)]
-    temporary = output.with_name(f".{os.getpid()}.{output.name}")
-    segment_picture.draw(rows, columns, names).save(temporary)
-    temporary.replace(output)
+    rows = [segment_sheet.Row(image, maps) for image, maps in zip(images, label_maps)]
+    with complete_or_nothing(str(output), force=True) as temporary:
+        segment_sheet.draw(rows, columns, names).save(temporary, FORMATS[output.suffix.lower()])
     print(f"written: {output}")
 
 
 def _check_output(output: pathlib.Path) -> None:
-    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+    if output.suffix.lower() not in FORMATS:
         raise InputError(f"--output={output} must end in .png, .jpg or .webp")
     if not os.access(output.parent, os.W_OK):
         raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")
@@ -94,29 +93,20 @@ def _words(labels: str | None) -> list[str]:
     return words
 
 
-def _photo(path: str) -> PIL.Image.Image:
-    """A photo the way up that its camera noted."""
-    try:
-        image = image_file.open_image(pathlib.Path(path))
-    except OSError:
-        raise InputError(f"--image={path} cannot be read as an image") from None
-    return PIL.ImageOps.exif_transpose(image).convert("RGB")
-
-
 def scenes(tree: SegmentationTree, count: int) -> tuple[list[PIL.Image.Image], list[np.ndarray]]:
-    """Photos and ground truth of `count` scenes, evenly spaced over the split."""
+    """Images and ground truth of `count` scenes, evenly spaced over the split."""
     if not 1 <= count <= len(tree.images):
         raise InputError(f"--count={count}: {tree.split} of {tree.folder} has {len(tree.images)} scenes")
     chosen = np.arange(count) * len(tree.images) // count
-    photos, truths = [], []
+    images, truths = [], []
     for index in chosen:
         tree.size(index)
         try:
-            photos.append(image_file.open_image(tree.images[index]).convert("RGB"))
+            images.append(image_file.open_image(tree.images[index]).convert("RGB"))
         except OSError:
             raise InputError(f"{tree.images[index]} cannot be read as an image") from None
         truths.append(tree.labels(index))
-    return photos, truths
+    return images, truths
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,11 +58,20 @@ def test_writes_figures_with_all_that_they_depend_on(tmp_path, checkpoint, capsy
 
 
 def test_shows_published_numbers_beside_the_real_words(tmp_path, checkpoint, capsys):
-    trees.voc_tree(tmp_path / "voc", [(40, 40)] * 2, "train", words=False)
-    evaluate.main(["--checkpoint=model", f"--voc={tmp_path}/voc", "--voc_protocol=public", "--batch_size=8"])
-    printed = capsys.readouterr().out
-    assert "paper, CC-12M" in printed and "50.8" in printed and "42.1" in printed
-    assert "2 images of train; protocol: public" in printed
+    """Only beside figures of their own protocol, split, options and resolution."""
+    tree = trees.voc_tree(tmp_path / "voc", [(40, 40)] * 2, "train", words=False)
+    shutil.copy(tree / "ImageSets/Segmentation/train.txt", tree / "ImageSets/Segmentation/val.txt")
+
+    def printed(*flags) -> str:
+        evaluate.main(["--checkpoint=model", f"--voc={tree}", "--batch_size=8", *flags])
+        return capsys.readouterr().out
+
+    public = printed("--voc_protocol=public", "--image_size=224")
+    assert "42.1" in public and "paper" not in public and "2 images of train; protocol: public" in public
+    standard = printed("--image_size=224")
+    assert "paper, CC-12M" in standard and "50.8" in standard and "notebook" not in standard
+    for other in ("--voc_split=train", "--segmentation_resize=square", "--image_size=232"):
+        assert "paper" not in (text := printed("--image_size=224", other)) and "notebook" not in text
 
 
 def test_options_reach_their_evaluations(tmp_path, checkpoint):

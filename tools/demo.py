@@ -1,4 +1,4 @@
-"""The whole road on a laptop: data → training → evaluation → picture, each by the command that a user would type.
+"""The whole road on a laptop: data → training → evaluation → segments, each by the command that a user would type.
 
 `make demo` calls it. The model is trained with `max` pooling, the paper's, and once more with `cls` pooling, CLIP's, on
 the same data for as many steps, so that the difference that pooling makes stands side by side.
@@ -12,10 +12,14 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from clippy_jax.evaluators.result import write_json  # noqa: E402
+
 DATA = "data/shapes"
 WORKDIRS = {"max": "runs/shapes", "cls": "runs/shapes-cls"}
 RESULTS = pathlib.Path(WORKDIRS["max"]) / "results.json"
-PICTURE = pathlib.Path(WORKDIRS["max"]) / "segments.png"
+SEGMENTS = pathlib.Path(WORKDIRS["max"]) / "segments.png"
 
 
 def main() -> None:
@@ -35,18 +39,20 @@ def main() -> None:
             f"--voc={DATA}/voc",
             f"--output={workdir}/evaluation.json",
         )
-    seconds["picture"] = _run(
-        "clippy_jax.segment", f"--checkpoint={WORKDIRS['max']}", f"--voc={DATA}/voc", "--count=6", f"--output={PICTURE}"
+    seconds["segment"] = _run(
+        "clippy_jax.segment",
+        f"--checkpoint={WORKDIRS['max']}",
+        f"--voc={DATA}/voc",
+        "--count=6",
+        f"--output={SEGMENTS}",
     )
 
     figures = {
         pooling: json.loads(pathlib.Path(workdir, "evaluation.json").read_text())
         for pooling, workdir in WORKDIRS.items()
     }
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"pooling": figures, "seconds": seconds}, indent=2) + "\n")
-    temporary.replace(RESULTS)
-    print(f"\nFigures and times: {RESULTS}\nPicture:           {PICTURE}")
+    write_json({"pooling": figures, "seconds": seconds}, RESULTS)
+    print(f"\nFigures and times: {RESULTS}\nSegments:          {SEGMENTS}")
 
 
 def render() -> float:

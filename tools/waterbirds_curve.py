@@ -43,26 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--checkpoint names one model more than once")
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis import resolution_curve
-    from clippy_jax.datasets import waterbirds_tree
-    from clippy_jax.evaluators import report, waterbirds
+    from clippy_jax.evaluators.result import write_json
+    from clippy_jax.evaluators.waterbirds import Waterbirds
     from clippy_jax.inference import load_model
     from clippy_jax.weights.parameter_digest import parameter_digest
 
-    waterbirds_tree.read(args.waterbirds)
+    evaluator = Waterbirds(args.waterbirds, args.choices)
     curves, figures = {}, {}
     for checkpoint in args.checkpoint:
         model = load_model(checkpoint, args.tokenizer)
         for size in sizes:
             check_image_size(size, model.config.image, "--image_sizes")
-        settings = dict(choices=args.choices, batch_size=args.batch_size, progress=True)
         curves[checkpoint] = [
-            waterbirds.evaluate(model, args.waterbirds, image_size=size, **settings) for size in sizes
+            evaluator.run(model, batch_size=args.batch_size, image_size=size, progress=True) for size in sizes
         ]
         of_model = {"checkpoint": checkpoint, "checkpoint_digest": parameter_digest(model.params)}
         for result in curves[checkpoint]:
-            print(f"\n{checkpoint}\n{report.table(result)}")
-        figures[checkpoint] = [report.json_values(result, of_model) for result in curves[checkpoint]]
-    report.write_values(figures, output)
+            print(f"\n{checkpoint}\n{result.report()}")
+        figures[checkpoint] = [of_model | result.as_json() for result in curves[checkpoint]]
+    write_json(figures, output)
     resolution_curve.draw(curves).savefig(output.with_suffix(".png"), dpi=150)
     print(f"\nwritten: {output} and {output.with_suffix('.png')}")
 

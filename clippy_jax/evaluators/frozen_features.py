@@ -1,22 +1,20 @@
-"""Pooled embeddings of a whole data set, for classifiers that learn on them while the model stays as it is."""
+"""Classifiers that learn on a data set's pooled embeddings while the model stays as it is."""
 
+import abc
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
-import tqdm
-from jax.experimental import multihost_utils
 from jaxtyping import Float, Int32
 
-from clippy_jax.config import check_image_size
 from clippy_jax.datasets import image_file, train_and_val
-from clippy_jax.evaluators.result import Result
-from clippy_jax.inference.encoder import Encoder
-from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
-from clippy_jax.mesh import check_batch_size
+from clippy_jax.evaluators import image_pass
+from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.evaluator import Evaluator, Feeding
+from clippy_jax.evaluators.result import THIS, Result, markdown
+from clippy_jax.inference import Model
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureClassificationResult(Result):
     """Shares of the images whose own class is the first choice, or among the first five."""
 
@@ -28,6 +26,10 @@ class FeatureClassificationResult(Result):
         """Top-1 and top-5."""
         return {"top1": self.top1, "top5": self.top5}
 
+    def tables(self) -> list[str]:
+        """One table."""
+        return [markdown((self.task, "top-1", "top-5"), [(THIS, 100 * self.top1, 100 * self.top5)])]
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -38,46 +40,43 @@ class Features:
     unreadable: tuple[str, ...]  # images that could not be read and are not among them
 
 
-def embed(
-    model: Encoder, images: train_and_val.LabelledImages, batch_size: int, image_size: int, progress: bool
-) -> Features:
-    """The pooled embedding of every image, the same in all processes.
-
-    Raises:
-      InputError: the batch size or the image size does not fit, or more than 1 % of the images are unreadable.
-    """
-    check_image_size(image_size, model.config.image, "image_size")
-    check_batch_size(batch_size, model.mesh, "batch_size")
-
-    def read(index: int) -> evaluation_batches.Sample:
-        image = image_file.open_image(images.paths[index])
-        return evaluation_image.centre_crop(image, image_size), np.array(index, np.int32)
-
-    blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(evaluation_batches.PADDING, np.int32))
-    plan = evaluation_batches.split(range(len(images.paths)), batch_size, blank)
-    failures = evaluation_batches.ReadFailures(images.paths, read)
-    vectors, indices = [], []
-    with tqdm.tqdm(total=len(images.paths), desc="features", unit="image", disable=not progress) as bar:
-        for batch, (pixels, numbers) in zip(
-            plan, evaluation_batches.load(plan, read, model.mesh, failures), strict=True
-        ):
-            _, pooled = model.encode_image(pixels)
-            vectors.append(multihost_utils.process_allgather(pooled, tiled=True))
-            indices.append(multihost_utils.process_allgather(numbers, tiled=True))
-            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
-    vectors, indices = np.concatenate(vectors), np.concatenate(indices)
-    counted = indices != evaluation_batches.PADDING
-    return Features(vectors[counted], images.labels[indices[counted]], failures.agree())
+def embed(model: Model, images: train_and_val.LabelledImages, feeding: Feeding) -> Features:
+    """The pooled embedding of every image, the same in all processes."""
+    crops = image_pass.centre_crops(images.paths, lambda i: (image_file.open_image(images.paths[i]),), feeding)
+    numbers, vectors = crops.per_image(model, lambda pixels: model.encode_image(pixels)[1], "features")
+    return Features(vectors, images.labels[numbers], crops.unreadable)
 
 
-def shares_right(
-    scores: Float[np.ndarray, "I C"], labels: Int32[np.ndarray, "I"], choices: Sequence[int]
-) -> list[float]:
-    """For each number of choices, the share of rows whose label is among the highest scores.
+class FeatureClassification(Evaluator):
+    """Learns from the images of `train` and classifies those of `val` (`train_and_val.read`)."""
 
-    Among equals the lower class comes first. A score of NaN is never right.
-    """
-    own = scores[np.arange(len(labels)), labels][:, None]
-    later = np.arange(scores.shape[1]) > labels[:, None]
-    rank = scores.shape[1] - 1 - ((scores < own) | ((scores == own) & later)).sum(axis=1)
-    return [float((rank < number).mean()) for number in choices]
+    task: str
+
+    def __init__(self, folder: str):
+        self._tree = train_and_val.read(folder)
+
+    @abc.abstractmethod
+    def classify(
+        self, train: Features, val: Float[np.ndarray, "I D"], number_of_classes: int
+    ) -> tuple[Float[np.ndarray, "I C"], str]:
+        """What speaks for each class of each image of `val`, and the protocol in words."""
+
+    def measure(self, model: Model, feeding: Feeding) -> FeatureClassificationResult:
+        """Top-1 and top-5 on `val`."""
+        train, val = (embed(model, images, feeding) for images in (self._tree.train, self._tree.val))
+        scores, protocol = self.classify(train, val.vectors, len(self._tree.class_folders))
+        top1, top5 = shares_right(class_ranks(scores, val.labels), (1, 5))
+        return FeatureClassificationResult(
+            task=self.task,
+            folder=str(self._tree.folder),
+            protocol=protocol,
+            split="val",
+            resolution=image_pass.centre_crop_resolution(feeding.image_size),
+            prompt_set="none",
+            images=len(val.labels),
+            unreadable=train.unreadable + val.unreadable,
+            image_size=feeding.image_size,
+            top1=top1,
+            top5=top5,
+            train_images=len(train.labels),
+        )

@@ -1,18 +1,14 @@
 """A linear classifier on frozen features: multinomial logistic regression by L-BFGS, as CLIP does it (section 3.2)."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32
 
-from clippy_jax.datasets import train_and_val
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import frozen_features
-from clippy_jax.evaluators.frozen_features import FeatureClassificationResult
-from clippy_jax.inference.encoder import Encoder
+from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.frozen_features import FeatureClassification
 
 # Weights of the L2 penalty beside the mean cross entropy, strongest first: each fit starts from the one before.
 STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(0, -8, -1))
@@ -23,47 +19,22 @@ GRADIENT_TOLERANCE = 1e-6
 Weights = dict[str, Float[Array, "..."]]
 
 
-def evaluate(
-    model: Encoder, folder: str, *, batch_size: int, image_size: int, progress: bool
-) -> FeatureClassificationResult:
-    """Fits a classifier on `train`, the strength of its penalty on a tenth of it, and measures it on `val`.
+class LinearProbe(FeatureClassification):
+    """A classifier fitted on `train`, the strength of its penalty chosen on a tenth of it."""
 
-    Args:
-      model: the model; its mesh shares out each batch.
-      folder: a tree with `train` and `val` (`train_and_val.read`).
-      batch_size: images a step, over all devices of all processes.
-      image_size: pixels along each side that the images are resized and cropped to.
-      progress: whether to show bars.
+    task = "linear probe"
 
-    Raises:
-      InputError: the tree, the batch size or the image size does not fit, there are too few images to hold some out,
-        or more than 1 % of the images are unreadable.
-    """
-    started = time.perf_counter()
-    tree = train_and_val.read(folder)
-    train, val = (
-        frozen_features.embed(model, images, batch_size, image_size, progress) for images in (tree.train, tree.val)
-    )
-    if len(train.labels) < 2 / HELD_OUT_SHARE:
-        raise InputError(f"{folder}: {len(train.labels)} images in train are too few; give {2 / HELD_OUT_SHARE:.0f}")
-    strength = choose_strength(train.vectors, train.labels, len(tree.class_folders))
-    weights = fit(train.vectors, train.labels, len(tree.class_folders), strength)
-    top1, top5 = frozen_features.shares_right(scores(weights, val.vectors), val.labels, (1, 5))
-    return FeatureClassificationResult(
-        task="linear probe",
-        folder=str(tree.folder),
-        protocol=f"logistic regression, L2 penalty of {strength:g} chosen on {HELD_OUT_SHARE:.0%} of train",
-        split="val",
-        resolution=f"{image_size}x{image_size}, short side resized, centre crop",
-        prompt_set="none",
-        pooling=model.config.pooling,
-        images=len(val.labels),
-        unreadable=train.unreadable + val.unreadable,
-        seconds=time.perf_counter() - started,
-        top1=top1,
-        top5=top5,
-        train_images=len(train.labels),
-    )
+    def __init__(self, folder: str):
+        super().__init__(folder)
+        images = len(self._tree.train.paths)
+        if images < 2 / HELD_OUT_SHARE:
+            raise InputError(f"{folder}: {images} images in train are too few; give {2 / HELD_OUT_SHARE:.0f}")
+
+    def classify(self, train, val, number_of_classes):
+        """The logits."""
+        strength = choose_strength(train.vectors, train.labels, number_of_classes)
+        protocol = f"logistic regression, L2 penalty of {strength:g} chosen on {HELD_OUT_SHARE:.0%} of train"
+        return scores(fit(train.vectors, train.labels, number_of_classes, strength), val), protocol
 
 
 def choose_strength(vectors: Float[np.ndarray, "I D"], labels: Int32[np.ndarray, "I"], number_of_classes: int) -> float:
@@ -73,8 +44,8 @@ def choose_strength(vectors: Float[np.ndarray, "I D"], labels: Int32[np.ndarray,
     weights, accuracies = None, []
     for strength in STRENGTHS:
         weights = fit(vectors[fitted], labels[fitted], number_of_classes, strength, weights)
-        held_out_scores = scores(weights, vectors[held_out])
-        accuracies.append(frozen_features.shares_right(held_out_scores, labels[held_out], (1,))[0])
+        held_out_ranks = class_ranks(scores(weights, vectors[held_out]), labels[held_out])
+        accuracies.append(shares_right(held_out_ranks, (1,))[0])
     return STRENGTHS[int(np.argmax(accuracies))]
 
 

@@ -4,9 +4,11 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
+from clippy_jax.errors import InputError
 from clippy_jax.evaluators import tasks
 from clippy_jax.inference import Model
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
@@ -26,31 +28,33 @@ class PeriodicEvaluation:
         self._mesh = mesh
         for name in config.evals.tasks:
             tasks.check_name(name, f"config.evals.tasks.{name}")
-        self._tasks = {name: task for name, task in config.evals.tasks.items() if task.path}
-        if self._tasks:
+        paths = {name: task.path for name, task in config.evals.tasks.items() if task.path}
+        if paths:
             check_batch_size(config.evals.batch_size, mesh, "config.evals.batch_size")
-        for name, task in self._tasks.items():
-            tasks.TASKS[name].check(task.path)
+        self._evaluators = {name: tasks.TASKS[name].evaluator(path) for name, path in paths.items()}
 
-    def _due(self, step: int) -> list[str]:
-        last = step == self._config.schedule.stop_step
-        return [
-            name for name, task in self._tasks.items() if last or (task.every_steps and step % task.every_steps == 0)
-        ]
+    def _is_due(self, name: str, step: int) -> bool:
+        every_steps = self._config.evals.tasks[name].every_steps
+        return step == self._config.schedule.stop_step or bool(every_steps and step % every_steps == 0)
 
     def run(self, step: int, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """Yields (evaluation, its figures) for each that is due after `step` steps.
 
-        One that fails says so and stops nothing: the training is worth more than a number about it.
+        One that fails says so and stops nothing: the training is worth more than a number about it. Only where several
+        processes train together a bug ends the run, since the others may be waiting for this process. (An `InputError`
+        is raised by all of them or by none.)
         """
-        names = self._due(step)
-        if not names:
+        due = [name for name in self._evaluators if self._is_due(name, step)]
+        if not due:
             return
         model = Model(params, self._config.model, self._tokenizer, self._config.input.image_size, self._mesh)
         evals = self._config.evals
-        settings = dict(batch_size=evals.batch_size, image_size=evals.image_size, progress=False)
-        for name in names:
+        for name in due:
             try:
-                yield name, tasks.TASKS[name].evaluate(model, self._tasks[name].path, **settings).figures()
-            except Exception:
+                result = self._evaluators[name].run(model, batch_size=evals.batch_size, image_size=evals.image_size)
+            except Exception as error:
                 print(f"evaluation {name} failed at step {step}:\n{traceback.format_exc()}", flush=True)
+                if jax.process_count() > 1 and not isinstance(error, InputError):
+                    raise
+                continue
+            yield name, result.figures()

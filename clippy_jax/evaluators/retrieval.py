@@ -6,22 +6,18 @@ the worst rank. Similarities are made in chunks of queries; the matrix of all of
 """
 
 import dataclasses
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from jaxtyping import Array, Bool, Float, Int32
 
-from clippy_jax.config import check_image_size
 from clippy_jax.datasets import retrieval_pairs
-from clippy_jax.evaluators.result import Result
-from clippy_jax.inference.encoder import Encoder
-from clippy_jax.inference.label_maps import HIGHEST
-from clippy_jax.inference.prompts import class_embeddings
-from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
-from clippy_jax.mesh import check_batch_size, replicated
+from clippy_jax.evaluators import image_pass
+from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.result import Result, markdown
+from clippy_jax.inference import Model
+from clippy_jax.inference.label_maps import similarities
 
 RECALL_AT = (1, 5, 10)
 SIMILARITIES_AT_ONCE = 2**24  # 64 MiB
@@ -40,7 +36,7 @@ class Ranks:
     median_rank: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalResult(Result):
     """Retrieval in both directions."""
 
@@ -53,66 +49,52 @@ class RetrievalResult(Result):
         directions = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
         return {f"{name}_recall_{k}": ranks.recall[str(k)] for name, ranks in directions.items() for k in RECALL_AT}
 
+    def tables(self) -> list[str]:
+        """A row for each direction."""
+        directions = {"image to text": self.image_to_text, "text to image": self.text_to_image}
+        rows = [
+            (name, *(100 * ranks.recall[str(k)] for k in RECALL_AT), ranks.mean_rank, ranks.median_rank)
+            for name, ranks in directions.items()
+        ]
+        return [markdown((self.task, *(f"R@{k}" for k in RECALL_AT), "mean rank", "median rank"), rows)]
 
-def evaluate(
-    model: Encoder, source: str, *, split: str = "test", batch_size: int, image_size: int, progress: bool
-) -> RetrievalResult:
+
+class Retrieval(Evaluator):
     """Ranks all captions for every image and all images for every caption.
 
     Args:
-      model: the model; its mesh shares out each batch.
       source: a table, tar shards or a Karpathy JSON (`retrieval_pairs.read`).
       split: of a Karpathy JSON.
-      batch_size: images a step, over all devices of all processes.
-      image_size: pixels along each side that the images are resized and cropped to.
-      progress: whether to show bars.
-
-    Raises:
-      InputError: the source, the batch size or the image size does not fit, or more than 1 % of the images are
-        unreadable.
     """
-    started = time.perf_counter()
-    check_image_size(image_size, model.config.image, "image_size")
-    check_batch_size(batch_size, model.mesh, "batch_size")
-    pairs = retrieval_pairs.read(source, split)
 
-    def read(index: int) -> evaluation_batches.Sample:
-        return (evaluation_image.centre_crop(pairs.open_image(index), image_size),)
+    flags = (Flag("retrieval_split", "split", str, "of a Karpathy split; test by default"),)
 
-    plan = evaluation_batches.split(
-        range(len(pairs.images)), batch_size, (np.zeros((image_size, image_size, 3), np.uint8),)
-    )
-    failures = evaluation_batches.ReadFailures(pairs.images, read)
-    gather = jax.jit(lambda pooled: pooled, out_shardings=replicated(model.mesh))
-    embeddings = []
-    with tqdm.tqdm(total=len(pairs.images), desc="retrieval", unit="image", disable=not progress) as bar:
-        for batch, (images,) in zip(plan, evaluation_batches.load(plan, read, model.mesh, failures), strict=True):
-            _, pooled = model.encode_image(images)
-            embeddings.append(np.asarray(gather(pooled)))
-            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
-    unreadable = failures.agree()
-    readable = np.array([str(path) not in unreadable for path in pairs.images])
-    counted = readable[pairs.image_of_caption]
-    captions = [caption for caption, counts in zip(pairs.captions, counted) if counts]
-    image_embeddings = np.concatenate(embeddings)[: len(pairs.images)][readable]
-    text_embeddings = class_embeddings(model, [[caption] for caption in captions], progress)
-    images = np.flatnonzero(readable)
-    image_of_caption = pairs.image_of_caption[counted]
-    return RetrievalResult(
-        task="retrieval",
-        folder=source,
-        protocol=PROTOCOL,
-        split=pairs.split,
-        resolution=f"{image_size}x{image_size}, short side resized, centre crop",
-        prompt_set=f"{len(captions)} captions as they are",
-        pooling=model.config.pooling,
-        images=len(images),
-        unreadable=unreadable,
-        seconds=time.perf_counter() - started,
-        captions=len(captions),
-        image_to_text=summary(ranks(image_embeddings, images, text_embeddings, image_of_caption)),
-        text_to_image=summary(ranks(text_embeddings, image_of_caption, image_embeddings, images)),
-    )
+    def __init__(self, source: str, split: str = "test"):
+        self._pairs = retrieval_pairs.read(source, split)
+
+    def measure(self, model: Model, feeding: Feeding) -> RetrievalResult:
+        """Recall and ranks in both directions, over the images that can be read."""
+        pairs = self._pairs
+        crops = image_pass.centre_crops(pairs.images, lambda index: (pairs.open_image(index),), feeding)
+        images, image_embeddings = crops.per_image(model, lambda pixels: model.encode_image(pixels)[1], "retrieval")
+        counted = np.isin(pairs.image_of_caption, images)
+        image_of_caption = pairs.image_of_caption[counted]
+        captions = [caption for caption, counts in zip(pairs.captions, counted) if counts]
+        text_embeddings = model.class_embeddings([[caption] for caption in captions], feeding.progress)
+        return RetrievalResult(
+            task="retrieval",
+            folder=pairs.source,
+            protocol=PROTOCOL,
+            split=pairs.split,
+            resolution=image_pass.centre_crop_resolution(feeding.image_size),
+            prompt_set=f"{len(captions)} captions as they are",
+            images=len(images),
+            unreadable=crops.unreadable,
+            image_size=feeding.image_size,
+            captions=len(captions),
+            image_to_text=summary(ranks(image_embeddings, images, text_embeddings, image_of_caption)),
+            text_to_image=summary(ranks(text_embeddings, image_of_caption, image_embeddings, images)),
+        )
 
 
 def summary(ranks: Int32[np.ndarray, "Q"]) -> Ranks:
@@ -148,7 +130,7 @@ def ranks(
 
 @jax.jit
 def _rank(queries: Float[Array, "Q D"], answers: Float[Array, "A D"], own: Bool[Array, "Q A"]) -> Int32[Array, "Q"]:
-    similarities = jnp.einsum("qd,ad->qa", queries, answers, precision=HIGHEST)
-    best = jnp.where(own, similarities, -jnp.inf).max(axis=1, keepdims=True)
+    cosines = similarities(queries, answers)
+    best = jnp.where(own, cosines, -jnp.inf).max(axis=1, keepdims=True)
     # Written so that NaN, which is never less, stands in front.
-    return 1 + (~own & ~(similarities < best)).sum(axis=1, dtype=jnp.int32)
+    return 1 + (~own & ~(cosines < best)).sum(axis=1, dtype=jnp.int32)

@@ -1,15 +1,28 @@
 """How images are fed and background is found, beside what a protocol fixes."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.errors import InputError
-from clippy_jax.inference import background
+from clippy_jax.evaluators.evaluator import Flag
+from clippy_jax.inference.background import RANGES, Background
 from clippy_jax.input_pipeline import evaluation_image
 
 Resize = Literal["short_side", "square"]
-Background = Literal["prompts", background.Scale]
+FLAGS = (
+    Flag("segmentation_resize", "resize", str, "short_side keeps the aspect ratio, square does not", get_args(Resize)),
+    Flag("segmentation_window", "window", int, "pixels along each side of a sliding window; whole images by default"),
+    Flag("segmentation_stride", "stride", int, "pixels from one window to the next; half a window by default"),
+    Flag(
+        "segmentation_background",
+        "background",
+        str,
+        "how background is found; by default by prompts",
+        get_args(Background),
+    ),
+    Flag("segmentation_threshold", "threshold", float, "of the best similarity or probability, for background"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +68,7 @@ class SegmentationOptions:
         if self.by_threshold and not layout.has_background:
             raise InputError(f"background={self.background}: {layout.name} has no background to find; use prompts")
         if self.by_threshold:
-            lowest, highest = background.RANGES[self.background]
+            lowest, highest = RANGES[self.background]
             if not lowest <= self.threshold <= highest:
                 raise InputError(
                     f"threshold={self.threshold} is out of range; a {self.background} lies between {lowest:g} and "

@@ -1,29 +1,31 @@
 """Waterbirds: does the background decide what a model calls a bird? (data: Sagawa et al., 2020)
 
-Each photo is classified without training, as waterbird or landbird (`two-way`) or also as background (`three-way`, the
+Each image is classified without training, as waterbird or landbird (`two-way`) or also as background (`three-way`, the
 paper's, at 448 pixels). A bird's *domain gap* is its accuracy on its own place minus that on the other's.
 """
 
 import dataclasses
-import time
+import typing
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import tqdm
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Bool
 
-from clippy_jax.config import check_image_size
 from clippy_jax.datasets import image_file, vocabulary, waterbirds_tree
-from clippy_jax.evaluators.result import Result
-from clippy_jax.inference.encoder import Encoder
-from clippy_jax.inference.prompts import class_embeddings
-from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
-from clippy_jax.mesh import check_batch_size, replicated
+from clippy_jax.evaluators import image_pass
+from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.result import THIS, Result, markdown, percent
+from clippy_jax.inference import Model
+from clippy_jax.inference.label_maps import similarities
 
 Choices = Literal["two-way", "three-way"]
-NO_BIRD = -1
+
+# (who, accuracy on the bird's own place, on the other, gap)
+PUBLISHED = (
+    ("paper, waterbird", 76.9, 74.9, 2.0),
+    ("paper, its CLIP baseline, waterbird", 80.2, 48.1, 32.1),
+)
+PUBLISHED_SETTINGS = ("test", "three-way", 448)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Cell:
     accuracy: float | None  # None where there is no image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WaterbirdsResult(Result):
     """Accuracy by bird and place."""
 
@@ -46,114 +48,94 @@ class WaterbirdsResult(Result):
     worst_group: float  # the lowest accuracy of a cell
     domain_gap: dict[str, float | None]  # by bird; None where one of its cells has no image
     cells: tuple[Cell, ...]  # a bird's own place before the other
-    image_size: int  # pixels along each side
-    published_comparable: bool  # the choices, the words and the split of published numbers
+    published_comparable: bool  # the words, the split, the choices and the resolution of published numbers
 
     def figures(self) -> dict[str, float]:
         """The average, the worst group and each bird's gap."""
         gaps = {f"gap_{bird}": gap for bird, gap in self.domain_gap.items() if gap is not None}
         return {"average": self.average, "worst_group": self.worst_group, **gaps}
 
+    def tables(self) -> list[str]:
+        """Each bird on both places, then both birds."""
+        rows = [
+            (own.bird, *map(percent, (own.accuracy, other.accuracy, gap)))
+            for own, other, gap in zip(self.cells[::2], self.cells[1::2], self.domain_gap.values(), strict=True)
+        ]
+        rows += PUBLISHED if self.published_comparable else ()
+        overall = [(THIS, 100 * self.average, 100 * self.worst_group)]
+        return [
+            markdown((self.task, "own place", "other place", "gap"), rows),
+            markdown(("both birds", "average", "worst group"), overall),
+        ]
 
-def evaluate(
-    model: Encoder,
-    folder: str,
-    *,
-    choices: Choices = "three-way",
-    split: str = "test",
-    batch_size: int,
-    image_size: int,
-    progress: bool,
-) -> WaterbirdsResult:
-    """Classifies every photo of a split of a Waterbirds tree.
+
+class Waterbirds(Evaluator):
+    """Classifies every image of a split of a Waterbirds tree (`waterbirds_tree.read`).
 
     Args:
-      model: the model; its mesh shares out each batch.
-      folder: the tree (`waterbirds_tree.read`).
+      folder: the tree.
       choices: `two-way` or `three-way`, see the module's text.
       split: `train`, `val` or `test`.
-      batch_size: images a step, over all devices of all processes.
-      image_size: pixels along each side that the images are resized and cropped to.
-      progress: whether to show bars.
-
-    Raises:
-      InputError: the tree, the batch size or the image size does not fit, or more than 1 % of the images are
-        unreadable.
     """
-    started = time.perf_counter()
-    check_image_size(image_size, model.config.image, "image_size")
-    check_batch_size(batch_size, model.mesh, "batch_size")
-    tree = waterbirds_tree.read(folder, split)
-    words = tree.vocabulary
-    names = words.birds if choices == "two-way" else (*words.birds, words.background)
-    classes = class_embeddings(model, vocabulary.fill_in(words.templates, names), progress)
 
-    def read(index: int) -> evaluation_batches.Sample:
-        image = image_file.open_image(tree.paths[index])
-        return evaluation_image.centre_crop(image, image_size), tree.birds[index], tree.places[index]
-
-    no_bird = np.array(NO_BIRD, np.int32)
-    blank = (np.zeros((image_size, image_size, 3), np.uint8), no_bird, no_bird)
-    plan = evaluation_batches.split(range(len(tree.paths)), batch_size, blank)
-    failures = evaluation_batches.ReadFailures(tree.paths, read)
-    counts = jax.device_put(np.zeros((len(words.birds), len(words.places), 2), np.int32), replicated(model.mesh))
-    with tqdm.tqdm(total=len(tree.paths), desc="waterbirds", unit="image", disable=not progress) as bar:
-        loaded = evaluation_batches.load(plan, read, model.mesh, failures)
-        for batch, (images, birds, places) in zip(plan, loaded, strict=True):
-            _, pooled = model.encode_image(images)
-            previous, counts = counts, _count(counts, pooled, classes, birds, places)
-            previous.block_until_ready()
-            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
-    cells = _cells(np.asarray(counts), words)
-    images = sum(cell.images for cell in cells)
-    return WaterbirdsResult(
-        task="Waterbirds",
-        folder=str(tree.folder),
-        protocol=f"{choices}: {', '.join(names)}",
-        split=split,
-        resolution=f"{image_size}x{image_size}, short side resized, centre crop",
-        prompt_set=words.prompt_set,
-        pooling=model.config.pooling,
-        images=images,
-        unreadable=failures.agree(),
-        seconds=time.perf_counter() - started,
-        average=sum(cell.right for cell in cells) / images,
-        worst_group=min(cell.accuracy for cell in cells if cell.images),
-        domain_gap={own.bird: _gap(own, other) for own, other in zip(cells[::2], cells[1::2])},
-        cells=cells,
-        image_size=image_size,
-        published_comparable=words.is_waterbirds and choices == "three-way" and split == "test",
+    flags = (
+        Flag(
+            "waterbirds_choices",
+            "choices",
+            str,
+            "with or without background as a choice; three-way by default",
+            typing.get_args(Choices),
+        ),
+        Flag("waterbirds_split", "split", str, "train, val or test, which is the default"),
     )
 
+    def __init__(self, folder: str, choices: Choices = "three-way", split: str = "test"):
+        self._choices = choices
+        self._tree = waterbirds_tree.read(folder, split)
 
-def _cells(counts: Int32[np.ndarray, "2 2 2"], words: vocabulary.WaterbirdsVocabulary) -> tuple[Cell, ...]:
-    cells = []
-    for bird, place in ((0, 0), (0, 1), (1, 1), (1, 0)):
-        images, right = counts[bird, place].tolist()
-        accuracy = right / images if images else None
-        cells.append(Cell(words.birds[bird], words.places[place], place == bird, images, right, accuracy))
-    return tuple(cells)
+    def measure(self, model: Model, feeding: Feeding) -> WaterbirdsResult:
+        """Accuracy by bird and place. An answer is right if no other choice is at least as similar."""
+        tree, words = self._tree, self._tree.vocabulary
+        names = words.birds if self._choices == "two-way" else (*words.birds, words.background)
+        classes = model.class_embeddings(vocabulary.fill_in(words.templates, names), feeding.progress)
+        crops = image_pass.centre_crops(tree.paths, lambda i: (image_file.open_image(tree.paths[i]),), feeding)
+
+        def encode(pixels):
+            return similarities(model.encode_image(pixels)[1], classes)
+
+        numbers, scores = crops.per_image(model, encode, "waterbirds")
+        birds, places = tree.birds[numbers], tree.places[numbers]
+        own = np.take_along_axis(scores, birds[:, None], axis=1)
+        right = (scores < own).sum(axis=1) == len(names) - 1  # a similarity of NaN is never less
+        cells = tuple(
+            _cell(words, bird, place, right[(birds == bird) & (places == place)])
+            for bird, place in ((0, 0), (0, 1), (1, 1), (1, 0))
+        )
+        settings = (tree.split, self._choices, feeding.image_size)
+        return WaterbirdsResult(
+            task="Waterbirds",
+            folder=str(tree.folder),
+            protocol=f"{self._choices}: {', '.join(names)}",
+            split=tree.split,
+            resolution=image_pass.centre_crop_resolution(feeding.image_size),
+            prompt_set=words.prompt_set,
+            images=len(numbers),
+            unreadable=crops.unreadable,
+            image_size=feeding.image_size,
+            average=float(right.mean()),
+            worst_group=min(cell.accuracy for cell in cells if cell.images),
+            domain_gap={own.bird: _gap(own, other) for own, other in zip(cells[::2], cells[1::2])},
+            cells=cells,
+            published_comparable=words.is_waterbirds and settings == PUBLISHED_SETTINGS,
+        )
+
+
+def _cell(words: vocabulary.WaterbirdsVocabulary, bird: int, place: int, right: Bool[np.ndarray, "I"]) -> Cell:
+    images, count = len(right), int(right.sum())
+    return Cell(
+        words.birds[bird], words.places[place], place == bird, images, count, count / images if images else None
+    )
 
 
 def _gap(own: Cell, other: Cell) -> float | None:
     return own.accuracy - other.accuracy if own.images and other.images else None
-
-
-@jax.jit
-def _count(
-    counts: Int32[Array, "2 2 2"],
-    pooled: Float[Array, "B D"],
-    classes: Float[Array, "C D"],
-    birds: Int32[Array, "B"],
-    places: Int32[Array, "B"],
-) -> Int32[Array, "2 2 2"]:
-    """Adds each photo to the cell of its bird and place: images, right ones.
-
-    An answer is right if no other choice is at least as similar; a model that returns NaN is never right.
-    """
-    similarities = jnp.einsum("bd,cd->bc", pooled, classes, precision=jax.lax.Precision.HIGHEST)
-    own = jnp.take_along_axis(similarities, jnp.maximum(birds, 0)[:, None], axis=1)
-    right = (similarities < own).sum(axis=1) == classes.shape[0] - 1
-    photo = birds != NO_BIRD
-    added = jnp.stack([photo, photo & right], axis=1).astype(jnp.int32)
-    return counts.at[jnp.maximum(birds, 0), jnp.maximum(places, 0)].add(added)

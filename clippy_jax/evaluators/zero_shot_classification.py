@@ -1,27 +1,36 @@
 """Zero-shot classification: the class whose prompts are most similar to the image embedding (paper, section 4.1)."""
 
 import dataclasses
-import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import tqdm
-from jaxtyping import Array, Float, Int32
 
-from clippy_jax.config import check_image_size
 from clippy_jax.datasets import image_folder, tfds_images
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators.result import Result
-from clippy_jax.inference.encoder import Encoder
-from clippy_jax.inference.prompts import class_embeddings
-from clippy_jax.input_pipeline import evaluation_batches, evaluation_image
-from clippy_jax.mesh import check_batch_size, replicated
+from clippy_jax.evaluators import image_pass
+from clippy_jax.evaluators.class_ranks import class_ranks
+from clippy_jax.evaluators.evaluator import Evaluator, Feeding
+from clippy_jax.evaluators.result import THIS, Result, markdown
+from clippy_jax.inference import Model
+from clippy_jax.inference.label_maps import similarities
 
-NO_LABEL = -1
+# Number of images of the split that published numbers are of, since a folder's name does not tell; (who, top-1, top-5)
+PUBLISHED = {
+    ("ImageNet", 50_000): (
+        ("public notebook, clippy_5k.pt", 44.976, 72.826),
+        ("paper, CC-12M", 45.3, None),
+        ("paper, HQITP-134M", 60.3, None),
+        ("paper, its CLIP baseline, CC-12M", 46.0, None),
+    ),
+    ("ImageNet-v2", 10_000): (
+        ("paper, CC-12M", 40.0, None),
+        ("paper, HQITP-134M", 54.8, None),
+        ("paper, its CLIP baseline, CC-12M", 40.3, None),
+    ),
+}
+PUBLISHED_IMAGE_SIZE = 224
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassificationResult(Result):
     """Shares of the images whose own class is the most similar one, or among the five most similar."""
 
@@ -34,87 +43,56 @@ class ClassificationResult(Result):
         """Top-1 and top-5."""
         return {"top1": self.top1, "top5": self.top5}
 
-
-def read(source: str) -> image_folder.ImageFolder | tfds_images.TFDSImages:
-    """Lists a folder-per-class tree or opens `tfds:NAME[:split]`; raises `InputError` as their readers do."""
-    return tfds_images.read(source) if source.startswith(tfds_images.PREFIX) else image_folder.read(source)
-
-
-def evaluate(model: Encoder, folder: str, *, batch_size: int, image_size: int, progress: bool) -> ClassificationResult:
-    """Classifies every image of a folder-per-class tree or a TFDS data set.
-
-    Args:
-      model: the model; its mesh shares out each batch.
-      folder: an ImageNet-shaped tree (`image_folder.read`), or `tfds:NAME[:split]` (`tfds_images.read`).
-      batch_size: images a step, over all devices of all processes.
-      image_size: pixels along each side that the images are resized and cropped to.
-      progress: whether to show bars.
-
-    Raises:
-      InputError: the tree, the batch size or the image size does not fit, or more than 1 % of the images are
-        unreadable.
-    """
-    started = time.perf_counter()
-    check_image_size(image_size, model.config.image, "image_size")
-    check_batch_size(batch_size, model.mesh, "batch_size")
-    tree = read(folder)
-    words = tree.vocabulary
-    classes = class_embeddings(model, words.prompts(), progress)
-
-    def read_sample(index: int) -> evaluation_batches.Sample:
-        image, label = tree.read(index)
-        return evaluation_image.centre_crop(image, image_size), np.array(label, np.int32)
-
-    blank = (np.zeros((image_size, image_size, 3), np.uint8), np.array(NO_LABEL, np.int32))
-    plan = evaluation_batches.split(range(len(tree.names)), batch_size, blank)
-    failures = evaluation_batches.ReadFailures(tree.names, read_sample)
-    counts = jax.device_put(np.zeros((len(words.names), 3), np.int32), replicated(model.mesh))
-    with tqdm.tqdm(total=len(tree.names), desc="classification", unit="image", disable=not progress) as bar:
-        for batch, (images, labels) in zip(
-            plan, evaluation_batches.load(plan, read_sample, model.mesh, failures), strict=True
-        ):
-            _, pooled = model.encode_image(images)
-            previous, counts = counts, _count(counts, pooled, classes, labels)
-            previous.block_until_ready()
-            bar.update(len(batch.rows) - batch.rows.count(evaluation_batches.PADDING))
-    images_of, top1_of, top5_of = np.asarray(counts).astype(np.int64).T
-    counted = int(images_of.sum())
-    if not counted:
-        raise InputError(f"{folder} has no image with a label")
-    return ClassificationResult(
-        task="zero-shot classification",
-        folder=str(tree.folder),
-        protocol="mean of each class's prompt embeddings, 1 choice an image",
-        split=tree.split,
-        resolution=f"{image_size}x{image_size}, short side resized, centre crop",
-        prompt_set=words.prompt_set,
-        pooling=model.config.pooling,
-        images=counted,
-        unreadable=failures.agree(),
-        seconds=time.perf_counter() - started,
-        top1=float(top1_of.sum() / counted),
-        top5=float(top5_of.sum() / counted),
-        per_class_top1={
-            name: float(right / of) if of else None for name, right, of in zip(tree.class_folders, top1_of, images_of)
-        },
-        data_set=tree.data_set,
-    )
+    def tables(self) -> list[str]:
+        """One table; published numbers are of whole validation sets at the training resolution."""
+        rows = [(THIS, 100 * self.top1, 100 * self.top5)]
+        if self.image_size == PUBLISHED_IMAGE_SIZE:
+            rows += PUBLISHED.get((self.data_set, self.images + len(self.unreadable)), ())
+        return [markdown((self.task, "top-1", "top-5"), rows)]
 
 
-@jax.jit
-def _count(
-    counts: Int32[Array, "C 3"], pooled: Float[Array, "B D"], classes: Float[Array, "C D"], labels: Int32[Array, "B"]
-) -> Int32[Array, "C 3"]:
-    """Adds each labelled image to its class's row: images, right at first, right among five.
+class ZeroShotClassification(Evaluator):
+    """Classifies every image of an ImageNet-shaped tree (`image_folder.read`) or of `tfds:NAME[:split]`."""
 
-    An image's rank is the number of classes before its own by similarity, the lower index first among equals. It comes
-    from those behind, of which a model that returns NaN has none: such a model is never right.
-    """
-    similarities = jnp.einsum("bd,cd->bc", pooled, classes, precision=jax.lax.Precision.HIGHEST)
-    own = jnp.take_along_axis(similarities, jnp.maximum(labels, 0)[:, None], axis=1)
-    later = jnp.arange(classes.shape[0]) > labels[:, None]
-    behind = ((similarities < own) | ((similarities == own) & later)).sum(axis=1)
-    rank = classes.shape[0] - 1 - behind
-    labelled = labels != NO_LABEL
-    added = jnp.stack([labelled, labelled & (rank < 1), labelled & (rank < 5)], axis=1).astype(jnp.int32)
-    return counts.at[jnp.maximum(labels, 0)].add(added)
+    def __init__(self, source: str):
+        is_tfds = source.startswith(tfds_images.PREFIX)
+        self._images = tfds_images.read(source) if is_tfds else image_folder.read(source)
+
+    def measure(self, model: Model, feeding: Feeding) -> ClassificationResult:
+        """Top-1, top-5 and each class's own top-1."""
+        images = self._images
+        classes = model.class_embeddings(images.vocabulary.prompts(), feeding.progress)
+        crops = image_pass.centre_crops(images.names, images.read, feeding, labels=1)
+
+        def similarities_and_labels(pixels, labels):
+            return similarities(model.encode_image(pixels)[1], classes), labels
+
+        counts = np.zeros((3, len(classes)), np.int64)
+        for _, (scores, labels) in crops.outputs(model, similarities_and_labels, "classification"):
+            labelled = labels >= 0
+            scores, labels = scores[labelled], labels[labelled]
+            rank = class_ranks(scores, labels)
+            among = (len(classes), 1, 5)
+            counts += [np.bincount(labels[rank < choices], minlength=len(classes)) for choices in among]
+        images_of, top1_of, top5_of = counts
+        counted = int(images_of.sum())
+        if not counted:
+            raise InputError(f"{images.folder} has no image with a label")
+        return ClassificationResult(
+            task="zero-shot classification",
+            folder=str(images.folder),
+            protocol="mean of each class's prompt embeddings, 1 choice an image",
+            split=images.split,
+            resolution=image_pass.centre_crop_resolution(feeding.image_size),
+            prompt_set=images.vocabulary.prompt_set,
+            images=counted,
+            unreadable=crops.unreadable,
+            image_size=feeding.image_size,
+            top1=float(top1_of.sum() / counted),
+            top5=float(top5_of.sum() / counted),
+            per_class_top1={
+                name: float(right / of) if of else None
+                for name, right, of in zip(images.class_folders, top1_of, images_of)
+            },
+            data_set=images.data_set,
+        )

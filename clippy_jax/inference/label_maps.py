@@ -1,8 +1,8 @@
-"""From patch embeddings to a label for every pixel: similarity maps, stretched bilinearly, and their argmax.
+"""From patch embeddings to a label for every pixel: similarity maps, stretched bilinearly, and the class of each pixel.
 
 Stretching is linear, so the similarities of stretched features equal the stretched similarities; the latter are a tenth
-of the size. A map is made in strips of rows, so memory does not grow with the picture's height, and for any size up to
-a padded one, so pictures of many sizes share one compiled function.
+of the size. A map is made in strips of rows, so memory does not grow with the image's height, and for any size up to a
+padded one, so images of many sizes share one compiled function.
 """
 
 import functools
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32
+
+from clippy_jax.inference.background import class_of
 
 STRIP_ROWS = 64
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -33,40 +35,36 @@ def interpolation_weights(length: Int[Array, ""] | int, padded: int, patches: in
     return jnp.maximum(0, 1 - jnp.abs(position[:, None] - jnp.arange(patches)))
 
 
-def similarity_maps(patches: Float[Array, "h w D"], classes: Float[Array, "C D"]) -> Float[Array, "h w C"]:
-    """The cosine of every patch with every class; both come L2-normalised."""
-    return jnp.einsum("hwd,cd->hwc", patches, classes, precision=HIGHEST)
+@jax.jit
+def similarities(vectors: Float[Array, "... D"], classes: Float[Array, "C D"]) -> Float[Array, "... C"]:
+    """The cosine of every vector with every class; both come L2-normalised."""
+    return jnp.einsum("...d,cd->...c", vectors, classes, precision=HIGHEST)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def batch_similarity_maps(
     patches: Float[Array, "B h w D"], classes: Float[Array, "C D"], mesh: Mesh
 ) -> Float[Array, "B h w C"]:
-    """`similarity_maps` of a batch sharded over `data`, one image at a time: the same bits on any number of devices."""
+    """The similarities of a batch sharded over `data`, one image at a time: the same bits on any number of devices."""
 
     def of_shard(patches: Float[Array, "b h w D"], classes: Float[Array, "C D"]) -> Float[Array, "b h w C"]:
-        return jax.lax.map(lambda image: similarity_maps(image, classes), patches)
+        return jax.lax.map(lambda image: similarities(image, classes), patches)
 
     split = PartitionSpec("data")
     return jax.shard_map(of_shard, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(patches, classes)
-
-
-def most_similar(similarities: Float[Array, "... C"]) -> Int32[Array, "..."]:
-    """The index of the most similar class, the first among equals."""
-    return similarities.argmax(axis=-1).astype(jnp.int32)
 
 
 def label_map(
     similarities: Float[Array, "h w C"],
     size: Int[Array, "2"],
     padded: tuple[int, int],
-    choose: Callable[[Float[Array, "S W C"]], Int32[Array, "S W"]] = most_similar,
+    choose: Callable[[Float[Array, "S W C"]], Int32[Array, "S W"]],
 ) -> Int32[Array, "H W"]:
     """The class of every pixel.
 
     Args:
       similarities: of every patch with every class.
-      size: height and width of the picture in pixels.
+      size: height and width of the image in pixels.
       padded: at least that, and static; both multiples of `STRIP_ROWS`. Labels outside `size` carry no meaning.
       choose: the class of a pixel by its similarities.
     """
@@ -81,15 +79,24 @@ def label_map(
     return jax.lax.map(strip, rows.reshape(-1, STRIP_ROWS, grid_height)).reshape(padded)
 
 
-@functools.partial(jax.jit, static_argnames="padded")
-def _label_map(patches, classes, size, padded):
-    return label_map(similarity_maps(patches, classes), size, padded)
+@functools.partial(jax.jit, static_argnames=("padded", "number_of_classes"))
+def _label_map(patches, classes, size, padded, number_of_classes):
+    choose = functools.partial(class_of, classes=number_of_classes)
+    return label_map(similarities(patches, classes), size, padded, choose)
 
 
 def name_pixels(
-    patches: Float[Array, "h w D"], classes: Float[np.ndarray, "C D"], height: int, width: int
+    patches: Float[Array, "h w D"],
+    classes: Float[np.ndarray, "P D"],
+    height: int,
+    width: int,
+    number_of_classes: int | None = None,
 ) -> Int32[np.ndarray, "H W"]:
-    """The index of the most similar class at every pixel of one picture of `height` by `width`."""
+    """The index of the most similar class at every pixel of one image of `height` by `width`.
+
+    Names past `number_of_classes` are folded into class 0; by default none are.
+    """
     padded = (padded_length(height), padded_length(width))
-    labels = _label_map(patches, classes, np.array([height, width], np.int32), padded)
+    size = np.array([height, width], np.int32)
+    labels = _label_map(patches, classes, size, padded, number_of_classes or len(classes))
     return np.asarray(labels)[:height, :width]

@@ -2,22 +2,21 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.config import ModelConfig
-from clippy_jax.datasets import image_file
 from clippy_jax.datasets.vocabulary import photo_prompt
-from clippy_jax.inference import segments
+from clippy_jax.inference import label_maps, prompts
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
-from clippy_jax.inference.prompts import class_embeddings
+from clippy_jax.inference.image import Image, open_image
 from clippy_jax.input_pipeline import evaluation_image
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
 from clippy_jax.mesh import batch_sharding, make_mesh, replicated
@@ -26,8 +25,6 @@ from clippy_jax.models.clippy import CLIPpy
 # Texts are padded to this many tokens or twice, four times ... as many: the first that holds the longest of a call. The
 # padding changes no embedding, and few lengths are few compilations.
 SHORTEST_TEXT = 8
-
-Photo = str | os.PathLike | PIL.Image.Image | UInt8[np.ndarray, "H W 3"]
 
 
 class Model:
@@ -66,33 +63,42 @@ class Model:
         )
 
     def encode_image(
-        self, images: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"] | Sequence[Photo]
+        self, images: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"] | Image | Sequence[Image]
     ) -> tuple[Float[Array, "B h w D"], Float[Array, "B D"]]:
         """Patch embeddings on their grid and the pooled embedding, both L2-normalised.
 
         Args:
-          images: an array, of any height and width that the patch size divides; or photos (paths, Pillow images, uint8
-            arrays) of any sizes, which are resized by their short side and cropped to `image_size`, as in training.
-            An array on the devices of the mesh stays where it is; anything else is spread over them.
+          images: an array of a batch, of any height and width that the patch size divides; or one image or several
+            (paths, Pillow images, uint8 arrays) of any sizes, which are turned upright, resized by their short side
+            and cropped to `image_size`, as in training. A batch that lies on the devices of the mesh stays where it
+            is; anything else is spread over them.
+
+        Raises:
+          InputError: a file does not exist or cannot be read as an image.
+          ValueError: an array is not of the shape and type above.
         """
-        if isinstance(images, jax.Array):
-            return _encode_image(self.config, self.params, images)
-        if not isinstance(images, np.ndarray):
-            images = np.stack([evaluation_image.centre_crop(_open(photo), self.image_size) for photo in images])
-        padding = ((0, -len(images) % self.mesh.size), (0, 0), (0, 0), (0, 0))
-        padded = jax.device_put(np.pad(images, padding), batch_sharding(self.mesh))
-        patches, pooled = _encode_image(self.config, self.params, padded)
-        return patches[: len(images)], pooled[: len(images)]
+        placed, count = self._place(images)
+        patches, pooled = _encode_image(self.config, self.params, placed)
+        return (patches, pooled) if len(placed) == count else (patches[:count], pooled[:count])
 
-    def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads h w"]:
-        """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself."""
-        return _attention(self.config, self.params, images)
+    def attention(
+        self, images: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"] | Image | Sequence[Image]
+    ) -> Float[Array, "B heads h w"]:
+        """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself.
 
-    def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "T D"]:
+        Takes and refuses what `encode_image` does.
+        """
+        placed, count = self._place(images)
+        weights = _attention(self.config, self.params, placed)
+        return weights if len(placed) == count else weights[:count]
+
+    def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "T D"]:
         """One L2-normalised embedding a text, as `SentenceTransformer.encode` on the tokenizer's folder.
 
-        What goes beyond the folder's longest text (`max_seq_length`, 256 for Sentence-T5) is cut off.
+        What goes beyond the folder's longest text (`max_seq_length`, 256 for Sentence-T5) is cut off. A single string
+        is one text.
         """
+        texts = [texts] if isinstance(texts, str) else texts
         limit = self.tokenizer.longest_text
         tokens = self.tokenizer.encode([text.strip() for text in texts], limit)
         longest = int((tokens != 0).sum(axis=1).max(initial=1))
@@ -100,23 +106,71 @@ class Model:
         tokens = jax.device_put(tokens[:, :length], replicated(self.mesh))
         return np.asarray(_encode_text(self.config, self.params, tokens))
 
-    def segment(self, photo: Photo, labels: Sequence[str]) -> Int32[np.ndarray, "H W"]:
-        """The index into `labels` of the word that names each pixel best, at the photo's own size.
+    def class_embeddings(self, of_classes: Sequence[Sequence[str]], progress: bool = False) -> Float[np.ndarray, "C D"]:
+        """One unit vector per class: the mean over its prompts' embeddings, normalised again.
+
+        Where the model has a cache, classes that are in it are not embedded again.
+        """
+        cache = self.class_embedding_cache
+        classes = None if cache is None else cache.read(of_classes)
+        if classes is None:
+            classes = prompts.class_embeddings(self.encode_text, of_classes, progress)
+            if cache is not None:
+                cache.write(of_classes, classes)
+        return classes
+
+    def segment(self, image: Image, labels: Sequence[str]) -> Int32[np.ndarray, "H W"]:
+        """The index into `labels` of the word that names each pixel best, at the image's own size.
 
         Args:
-          photo: a path, a Pillow image or a uint8 array; fed whole, with `image_size` pixels along its short side.
+          image: a path, a Pillow image or a uint8 array; turned upright and fed whole, with `image_size` pixels along
+            its short side.
           labels: words to tell apart; each is asked for as "a photo of a(n) {word}".
+
+        Raises:
+          InputError: the file does not exist or cannot be read as an image.
+          ValueError: the image is not as above, or `labels` is one string or empty.
         """
-        classes = class_embeddings(self, [[photo_prompt(label)] for label in labels], progress=False)
-        return segments.segment(self, _open(photo), classes, self.image_size)
+        if isinstance(labels, str) or not len(labels):
+            raise ValueError(f'labels must be a list of words such as ["cat", "dog"], not {labels!r}')
+        return self.name_pixels(image, self.class_embeddings([[photo_prompt(label)] for label in labels]))
 
+    def name_pixels(
+        self,
+        image: Image,
+        classes: Float[np.ndarray, "P D"],
+        number_of_classes: int | None = None,
+        image_size: int | None = None,
+    ) -> Int32[np.ndarray, "H W"]:
+        """As `segment`, by the embeddings of classes.
 
-def _open(photo: Photo) -> PIL.Image.Image:
-    if isinstance(photo, PIL.Image.Image):
-        return photo
-    if isinstance(photo, np.ndarray):
-        return PIL.Image.fromarray(photo)
-    return image_file.open_image(pathlib.Path(photo))
+        Args:
+          image: as of `segment`.
+          classes: their embeddings.
+          number_of_classes: those past it are folded into class 0; by default none are.
+          image_size: pixels of the short side of the image as it is fed; `self.image_size` by default.
+        """
+        image = open_image(image)
+        pixels = evaluation_image.whole_image(image, image_size or self.image_size, self.config.image.patch_size)
+        patches, _ = self.encode_image(pixels[None])
+        return label_maps.name_pixels(patches[0], classes, image.height, image.width, number_of_classes)
+
+    def _place(self, images: Any) -> tuple[UInt8[Array, "B H W 3"], int]:
+        """A batch on the devices of the mesh, padded to what they divide, and how many images it holds."""
+        if isinstance(images, (str, os.PathLike, PIL.Image.Image)) or getattr(images, "ndim", 4) == 3:
+            images = [images]
+        if not isinstance(images, (np.ndarray, jax.Array)):
+            images = np.stack([evaluation_image.centre_crop(open_image(image), self.image_size) for image in images])
+        patch_size, shape = self.config.image.patch_size, images.shape
+        if images.dtype != np.uint8 or images.ndim != 4 or shape[3] != 3:
+            raise ValueError(f"a batch of images must be uint8 [B, H, W, 3], not {images.dtype} {list(shape)}")
+        if any(length < 1 or length % patch_size for length in shape[1:3]):
+            raise ValueError(f"patches of {patch_size} pixels do not divide images of {shape[1]}x{shape[2]} pixels")
+        if isinstance(images, jax.Array) and images.sharding.device_set == set(self.mesh.devices.flat):
+            return images, len(images)
+        padding = ((0, -len(images) % self.mesh.size), (0, 0), (0, 0), (0, 0))
+        pad = jnp.pad if isinstance(images, jax.Array) else np.pad
+        return jax.device_put(pad(images, padding), batch_sharding(self.mesh)), len(images)
 
 
 # Functions of the module, not of the object: a run that evaluates every so often compiles them once.

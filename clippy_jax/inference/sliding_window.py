@@ -1,4 +1,4 @@
-"""Similarity maps of pictures larger than the model is at home with: window by window, averaged where they overlap."""
+"""Similarity maps of images larger than the model is at home with: window by window, averaged where they overlap."""
 
 import functools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.inference import label_maps
-from clippy_jax.inference.encoder import Encoder
+from clippy_jax.inference.model import Model
 from clippy_jax.mesh import batch_sharding
 
 
@@ -19,7 +19,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def similarity_maps(
-    model: Encoder, images: UInt8[Array, "B H W 3"], classes: Float[Array, "C D"], window: int, stride: int
+    model: Model, images: UInt8[Array, "B H W 3"], classes: Float[Array, "C D"], window: int, stride: int
 ) -> Float[Array, "B h w C"]:
     """The similarity of every patch with every class, the mean over the windows that hold the patch.
 

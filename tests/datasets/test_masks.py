@@ -5,15 +5,17 @@ import pytest
 from clippy_jax.datasets import masks
 from clippy_jax.errors import InputError
 
+CLASS_OF_VALUE = np.where(np.arange(256) < 4, np.arange(256), masks.REFUSED).astype(np.int16)
+
 
 def test_a_mask_of_colours_is_refused(tmp_path):
     path = tmp_path / "scene_000.png"
     PIL.Image.new("RGB", (20, 30)).save(path)
     with pytest.raises(InputError, match="is a RGB image; a mask must be a palette or grey PNG"):
-        masks.read_mask(path, 4)
+        masks.read_values(path, CLASS_OF_VALUE)
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as a mask"):
-        masks.read_mask(path, 4)
+        masks.read_values(path, CLASS_OF_VALUE)
 
 
 def test_segments_are_numbered_by_their_colour(tmp_path):

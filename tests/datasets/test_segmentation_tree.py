@@ -19,6 +19,15 @@ def test_reads_every_layout(tmp_path, layout):
         np.testing.assert_array_equal(tree.labels(index), truth)
 
 
+def test_lists_the_split_of_voc_in_its_order(tmp_path):
+    tree = trees.voc_tree(tmp_path / "voc", [(20, 30), (30, 20)])
+    (tree / "ImageSets/Segmentation/val.txt").write_text("scene_001\nscene_000\n")
+    read = segmentation_tree.read(str(tree), layouts.VOC)
+    assert [path.name for path in read.images] == ["scene_001.jpg", "scene_000.jpg"]
+    assert [path.name for path in read.masks] == ["scene_001.png", "scene_000.png"]
+    assert read.vocabulary.classes == trees.CLASSES
+
+
 def refused(root, layout, split=None, index=None) -> str:
     with pytest.raises(InputError) as error:
         tree = segmentation_tree.read(str(root), layout, split)
@@ -44,6 +53,18 @@ def test_wrong_trees_are_one_line(tmp_path):
     for image in images:
         image.unlink()
     assert "holds no image *.jpg" in refused(tmp_path, ade)
+
+
+def test_wrong_lists_of_voc_are_one_line(tmp_path):
+    tree, voc = trees.voc_tree(tmp_path / "voc", [(20, 30), (30, 20)]), layouts.VOC
+    assert "has no JPEGImages" in refused(tree / "ImageSets", voc)
+    assert "train.txt does not exist; splits of this tree: val" in refused(tree, voc, "train")
+    (tree / "SegmentationClass/scene_001.png").unlink()
+    assert "scene_001.jpg has no mask" in refused(tree, voc)
+    (tree / "JPEGImages/scene_001.jpg").unlink()
+    assert "scene_001.jpg is in val.txt but does not exist" in refused(tree, voc)
+    (tree / "ImageSets/Segmentation/val.txt").write_text("\n")
+    assert "val.txt names no image" in refused(tree, voc)
 
 
 def test_a_wrong_panoptic_json_is_one_line(tmp_path):

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from clippy_jax.datasets import tfds_images
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import zero_shot_classification
+from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
 from clippy_jax.input_pipeline import evaluation_image
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
@@ -50,7 +50,7 @@ def prepared(tmp_path_factory):
 
 def test_counts_what_the_same_images_in_folders_would():
     settings = dict(batch_size=8, image_size=32, progress=False)
-    result = zero_shot_classification.evaluate(FakeModel(8), "tfds:tiny_birds", **settings)
+    result = ZeroShotClassification("tfds:tiny_birds").run(FakeModel(8), **settings)
     assert (result.images, result.split, result.data_set) == (12, "validation", "")
     assert set(result.per_class_top1) == {"house_finch", "owl", "jay"}
     images = tfds_images.read("tfds:tiny_birds:validation")
@@ -64,7 +64,7 @@ def test_counts_what_the_same_images_in_folders_would():
         right.append(int((np.asarray(model.encode_image(pixels[None])[1]) @ classes.T).argmax()) == label)
     assert result.top1 == np.mean(right)
     with pytest.raises(InputError, match="tfds:tiny_birds:unlabelled has no image with a label"):
-        zero_shot_classification.evaluate(FakeModel(8), "tfds:tiny_birds:unlabelled", **settings)
+        ZeroShotClassification("tfds:tiny_birds:unlabelled").run(FakeModel(8), **settings)
 
 
 def test_words_are_the_labels_in_imagenets_templates():

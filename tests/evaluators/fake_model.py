@@ -1,4 +1,4 @@
-"""A model small enough to know by heart, with the interface that evaluators use."""
+"""A model small enough to know by heart."""
 
 import functools
 import zlib
@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
+from clippy_jax.inference import Model
+
 PATCH = 8
 WIDTH = 16
 
 
-class FakeModel:
+class FakeModel(Model):
     """A patch embedding is a fixed map of the patch's mean colour; a text's embedding is drawn from its checksum."""
 
     def __init__(self, devices: int = 1, texts: dict[str, np.ndarray] | None = None):
@@ -23,6 +25,7 @@ class FakeModel:
         self.mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
         self.texts = texts or {}
         self.encoded = []
+        self.params = {}
         self.matrix = np.random.default_rng(7).normal(size=(4, WIDTH)).astype(np.float32)
 
     def encode_image(self, images):

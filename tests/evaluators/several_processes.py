@@ -10,7 +10,11 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 import jax  # noqa: E402
 
 from clippy_jax.errors import InputError  # noqa: E402
-from clippy_jax.evaluators import grouping, knn, retrieval, segmentation, zero_shot_classification  # noqa: E402
+from clippy_jax.evaluators.grouping import Grouping  # noqa: E402
+from clippy_jax.evaluators.knn import NearestNeighbours  # noqa: E402
+from clippy_jax.evaluators.retrieval import Retrieval  # noqa: E402
+from clippy_jax.evaluators.segmentation import Segmentation  # noqa: E402
+from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification  # noqa: E402
 from tests.evaluators.fake_model import FakeModel  # noqa: E402
 
 if __name__ == "__main__":
@@ -18,13 +22,13 @@ if __name__ == "__main__":
     jax.distributed.initialize(address, num_processes=2, process_id=int(number))
     model = FakeModel(8)
     settings = dict(batch_size=8, image_size=32, progress=False)
-    classified = zero_shot_classification.evaluate(model, imagenet, **settings)
-    segmented = segmentation.evaluate(model, voc, protocol="standard", **settings)
-    grouped = grouping.evaluate(model, voc, **settings)
-    retrieved = retrieval.evaluate(model, pairs, **settings).figures()
-    neighbours = knn.evaluate(model, train_and_val, **settings).figures()
+    classified = ZeroShotClassification(imagenet).run(model, **settings)
+    segmented = Segmentation(voc).run(model, **settings)
+    grouped = Grouping(voc).run(model, **settings)
+    retrieved = Retrieval(pairs).run(model, **settings).figures()
+    neighbours = NearestNeighbours(train_and_val).run(model, **settings).figures()
     try:
-        segmentation.evaluate(model, voc, protocol="standard", split="wrong", **settings)
+        Segmentation(voc, split="wrong").run(model, **settings)
     except InputError as error:
         message = str(error)
     figures = [classified.top1, classified.images, classified.unreadable, segmented.confusion, grouped.jaccard]

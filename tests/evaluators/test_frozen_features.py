@@ -6,6 +6,10 @@ import sklearn.neighbors
 from clippy_jax.datasets import train_and_val
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import frozen_features, knn, linear_probe
+from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.evaluator import Feeding
+from clippy_jax.evaluators.knn import NearestNeighbours
+from clippy_jax.evaluators.linear_probe import LinearProbe
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 
@@ -73,26 +77,27 @@ def test_the_strength_is_the_best_on_images_that_are_not_fitted():
 
 def test_shares_right_break_ties_by_class_and_never_count_nan():
     scores = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [np.nan, np.nan, np.nan]])
-    assert frozen_features.shares_right(scores, np.array([0, 1, 2]), (1, 2)) == [1 / 3, 2 / 3]
+    ranks = class_ranks(scores, np.array([0, 1, 2]))
+    assert ranks.tolist() == [0, 1, 2] and shares_right(ranks, (1, 2)) == [1 / 3, 2 / 3]
 
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_features_are_those_of_each_image_in_order(tree, devices):
     images = train_and_val.read(str(tree)).train
-    features = frozen_features.embed(FakeModel(devices), images, 8, 32, False)
-    one_by_one = frozen_features.embed(FakeModel(1), images, 1, 32, False)
+    features = frozen_features.embed(FakeModel(devices), images, Feeding(8, 32, False))
+    one_by_one = frozen_features.embed(FakeModel(1), images, Feeding(1, 32, False))
     np.testing.assert_allclose(features.vectors, one_by_one.vectors, atol=1e-6)
     np.testing.assert_array_equal(features.labels, images.labels)
 
 
-@pytest.mark.parametrize("evaluator", [knn, linear_probe])
+@pytest.mark.parametrize("evaluator", [NearestNeighbours, LinearProbe])
 def test_evaluates_a_tree(tree, evaluator):
-    result = evaluator.evaluate(FakeModel(8), str(tree), **SETTINGS)
+    result = evaluator(str(tree)).run(FakeModel(8), **SETTINGS)
     assert (result.images, result.train_images, result.top5) == (20, 45, 1.0)
-    # The pictures have nothing to do with their class; learning them by heart is what `train` as `val` shows.
+    # The images have nothing to do with their class; learning them by heart is what `train` as `val` shows.
     (tree / "val").rename(tree / "other")
     (tree / "val").symlink_to(tree / "train")
-    by_heart = evaluator.evaluate(FakeModel(8), str(tree), **SETTINGS)
+    by_heart = evaluator(str(tree)).run(FakeModel(8), **SETTINGS)
     assert by_heart.top1 > result.top1
 
 
@@ -113,4 +118,4 @@ def test_a_probe_needs_enough_images(tmp_path):
     trees.image_folder(tmp_path / "train", 9)
     trees.image_folder(tmp_path / "val", 9)
     with pytest.raises(InputError, match="9 images in train are too few; give 20"):
-        linear_probe.evaluate(FakeModel(), str(tmp_path), **SETTINGS)
+        LinearProbe(str(tmp_path))

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -6,6 +8,7 @@ import torch
 
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import attention_masks, grouping, principal_groups
+from clippy_jax.evaluators.grouping import Grouping
 from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
 from tests.evaluators.fake_model import PATCH, FakeModel
@@ -60,12 +63,23 @@ def test_equals_brute_force_on_any_number_of_devices(tmp_path, groups, masks):
     trees.save_mask(np.zeros((40, 50)), tree / "SegmentationClass" / "scene_004.png")  # nothing in it
     if masks == "SegmentationObject":
         add_instances(tree)
-    one, eight = (grouping.evaluate(FakeModel(devices), str(tree), groups=groups, **SETTINGS) for devices in (1, 8))
+    one, eight = (Grouping(str(tree), groups).run(FakeModel(devices), **SETTINGS) for devices in (1, 8))
     assert (one.jaccard, one.images, one.objects) == (eight.jaccard, eight.images, eight.objects)
     jaccard, images, objects = brute_force(tree, masks, groups)
     assert (one.images, one.objects) == (images, objects) and images == len(MIXED_SIZES) - 1
     assert one.jaccard == pytest.approx(jaccard, abs=1e-9) and 0 < jaccard < 1
     assert masks in one.protocol and one.figures() == {"jaccard": one.jaccard}
+
+
+def test_published_numbers_stand_beside_their_own_protocol_only(tmp_path):
+    tree = trees.voc_tree(tmp_path, [(40, 40)] * 2, words=False)
+    shutil.copy(tree / "ImageSets/Segmentation/val.txt", tree / "ImageSets/Segmentation/train.txt")
+    at_224 = SETTINGS | dict(image_size=224)
+    assert "paper" not in Grouping(str(tree)).run(FakeModel(), **at_224).report()  # classes are no instances
+    add_instances(tree)
+    assert "54.6" in Grouping(str(tree)).run(FakeModel(), **at_224).report()
+    for options, settings in ((dict(split="train"), at_224), (dict(groups="attention"), at_224), ({}, SETTINGS)):
+        assert "paper" not in Grouping(str(tree), **options).run(FakeModel(), **settings).report()
 
 
 def test_best_overlaps_by_hand():
@@ -102,7 +116,7 @@ def test_one_pixel_objects_and_pictures_of_one_colour(tmp_path):
     labels[:10] = 255
     labels[39, 39] = 2
     trees.save_mask(labels, tree / "SegmentationClass" / "scene_000.png")
-    result = grouping.evaluate(FakeModel(), str(tree), **SETTINGS)
+    result = Grouping(str(tree)).run(FakeModel(), **SETTINGS)
     assert result.jaccard == pytest.approx(1 / 1200) and result.objects == 1  # the only group is all that is not void
 
 
@@ -115,13 +129,13 @@ def test_two_colours_are_told_apart(tmp_path):
     labels = np.zeros((64, 64), np.uint8)
     labels[16:32, 16:48] = 1
     trees.save_mask(labels, tree / "SegmentationClass" / "scene_000.png")
-    result = grouping.evaluate(FakeModel(), str(tree), **SETTINGS | dict(image_size=64))
+    result = Grouping(str(tree)).run(FakeModel(), **SETTINGS | dict(image_size=64))
     assert result.jaccard > 0.8
 
 
-def refused(tree, **changes):
+def refused(tree, **options):
     with pytest.raises(InputError) as error:
-        grouping.evaluate(FakeModel(), str(tree), **SETTINGS | changes)
+        Grouping(str(tree), **options).run(FakeModel(), **SETTINGS)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -139,7 +153,7 @@ def test_wrong_trees_are_one_line(tmp_path):
         path.unlink()
     (tree / "SegmentationObject").rmdir()
     trees.save_mask(np.full((40, 40), 4), tree / "SegmentationClass" / "scene_002.png")
-    assert "scene_002.png holds label 4; labels go from 0 to 3" in refused(tree)
+    assert "scene_002.png holds label 4, which stands for no class; labels go from 0 to 3" in refused(tree)
     for path in (tree / "SegmentationClass").iterdir():
         trees.save_mask(np.zeros((40, 40)), path)
     assert "no mask of val has an object" in refused(tree)
@@ -148,5 +162,5 @@ def test_wrong_trees_are_one_line(tmp_path):
 def test_unreadable_images_are_named_and_not_counted(tmp_path):
     tree = trees.voc_tree(tmp_path, [(16, 16)] * 100)
     (tree / "JPEGImages" / "scene_007.jpg").write_bytes(b"no image")
-    result = grouping.evaluate(FakeModel(8), str(tree), **SETTINGS)
+    result = Grouping(str(tree)).run(FakeModel(8), **SETTINGS)
     assert len(result.unreadable) == 1 and "scene_007.jpg" in result.unreadable[0] and result.images == 99

@@ -7,7 +7,8 @@ import pytest
 
 from clippy_jax.datasets import retrieval_pairs
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import report, retrieval
+from clippy_jax.evaluators import retrieval
+from clippy_jax.evaluators.retrieval import Retrieval
 from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
@@ -99,7 +100,7 @@ def test_every_source_gives_what_brute_force_gives(tmp_path, write):
     counts = [1 + index % 5 for index in range(19)]
     source = write(tmp_path, paths, counts)
     before = sorted(tmp_path.iterdir())
-    one, eight = (retrieval.evaluate(FakeModel(devices), str(source), **SETTINGS) for devices in (1, 8))
+    one, eight = (Retrieval(str(source)).run(FakeModel(devices), **SETTINGS) for devices in (1, 8))
     assert sorted(tmp_path.iterdir()) == before
     images = np.asarray(FakeModel().encode_image(np.stack([centre_crop(PIL.Image.open(p), 32) for p in paths]))[1])
     groups = np.repeat(np.arange(19), counts)
@@ -109,7 +110,7 @@ def test_every_source_gives_what_brute_force_gives(tmp_path, write):
     assert one.text_to_image == retrieval.summary(np.array(brute_force(texts, groups, images, np.arange(19))))
     assert (one.image_to_text, one.text_to_image) == (eight.image_to_text, eight.text_to_image)
     assert (one.images, one.captions, one.unreadable) == (19, sum(counts), ())
-    table = report.table(one)
+    table = one.report()
     assert f"{100 * expected.recall['5']:.1f} |" in table and "image to text" in table
     assert one.figures()["text_to_image_recall_10"] == one.text_to_image.recall["10"]
 
@@ -118,7 +119,7 @@ def test_every_source_gives_what_brute_force_gives(tmp_path, write):
 def test_unreadable_images_are_left_out_with_their_captions(tmp_path, write):
     paths = folder_of_images(tmp_path / "images", 101)
     paths[40].write_bytes(b"no image")
-    result = retrieval.evaluate(FakeModel(8), str(write(tmp_path, paths, [2] * 101)), **SETTINGS)
+    result = Retrieval(str(write(tmp_path, paths, [2] * 101))).run(FakeModel(8), **SETTINGS)
     assert (result.images, result.captions, len(result.unreadable)) == (100, 200, 1)
     assert "40" in result.unreadable[0]
 

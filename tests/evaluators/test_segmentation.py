@@ -1,12 +1,14 @@
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 import sklearn.metrics
 import torch
 
-from clippy_jax.datasets import voc_tree
+from clippy_jax.datasets import label_layouts, segmentation_tree
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import segmentation
+from clippy_jax.evaluators.segmentation import Segmentation
 from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
 from tests.evaluators.fake_model import PATCH, FakeModel
@@ -26,7 +28,7 @@ def torch_prediction(model, pixels, prompts, height, width):
 
 def reference_confusion(tree, model, split, protocol, size=32):
     """The confusion matrix by scikit-learn, image after image."""
-    words = voc_tree.read(str(tree), split).vocabulary
+    words = segmentation_tree.read(str(tree), label_layouts.VOC, split).vocabulary
     total = np.zeros((len(words.classes),) * 2, np.int64)
     for name in (tree / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split():
         image = PIL.Image.open(tree / "JPEGImages" / f"{name}.jpg")
@@ -52,7 +54,7 @@ def reference_confusion(tree, model, split, protocol, size=32):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_equals_scikit_learn_on_upsampled_features(tmp_path, protocol, split, devices):
     tree = trees.voc_tree(tmp_path, MIXED_SIZES, split)
-    result = segmentation.evaluate(FakeModel(devices), str(tree), protocol=protocol, **SETTINGS)
+    result = Segmentation(str(tree), protocol=protocol).run(FakeModel(devices), **SETTINGS)
     expected = reference_confusion(tree, FakeModel(), split, protocol)
     np.testing.assert_array_equal(result.confusion, expected)
     union = expected.sum(0) + expected.sum(1) - np.diag(expected)
@@ -64,11 +66,11 @@ def test_equals_scikit_learn_on_upsampled_features(tmp_path, protocol, split, de
 def test_the_packaged_vocabulary_folds_39_names_into_background(tmp_path):
     tree = trees.voc_tree(tmp_path, MIXED_SIZES[:4], words=False)
     model = FakeModel()
-    result = segmentation.evaluate(model, str(tree), protocol="standard", **SETTINGS)
+    result = Segmentation(str(tree)).run(model, **SETTINGS)
     expected = reference_confusion(tree, FakeModel(), "val", "standard")
     np.testing.assert_array_equal(result.confusion, expected)
     assert expected.shape == (21, 21) and expected[:, 0].sum() > 0
-    assert len(model.encoded[0]) == 60 and result.published_comparable
+    assert len(model.encoded[0]) == 60
 
 
 def test_a_one_pixel_object_counts_as_one_pixel(tmp_path):
@@ -76,22 +78,25 @@ def test_a_one_pixel_object_counts_as_one_pixel(tmp_path):
     labels = np.zeros((37, 45), np.uint8)
     labels[36, 44] = 2
     trees.save_mask(labels, tree / "SegmentationClass" / "scene_000.png")
-    result = segmentation.evaluate(FakeModel(), str(tree), protocol="standard", **SETTINGS)
+    result = Segmentation(str(tree)).run(FakeModel(), **SETTINGS)
     confusion = np.array(result.confusion)
     assert confusion[2].sum() == 1 and confusion.sum() == 37 * 45
 
 
-def test_counts_move_to_the_host_before_the_device_overflows(tmp_path, monkeypatch):
-    tree = trees.voc_tree(tmp_path, MIXED_SIZES)
-    at_once = segmentation.evaluate(FakeModel(), str(tree), protocol="standard", **SETTINGS)
-    monkeypatch.setattr(segmentation, "PIXELS_ON_DEVICE", 1)
-    moved = segmentation.evaluate(FakeModel(), str(tree), protocol="standard", **SETTINGS)
-    assert moved.confusion == at_once.confusion
+def test_more_pixels_than_a_32_bit_count_holds(tmp_path, monkeypatch):
+    def many(labels, predicted, number_of_classes):
+        return jnp.zeros((number_of_classes, number_of_classes), jnp.int32).at[1, 1].set(2**30)
+
+    monkeypatch.setattr(segmentation, "confusion_matrix", many)
+    tree = trees.voc_tree(tmp_path, [(72, 72)] * 5)
+    result = Segmentation(str(tree)).run(FakeModel(), **SETTINGS | dict(batch_size=1, image_size=72))
+    assert np.sum(result.confusion) == 5 * 2**30
 
 
 def refused(tree, **changes):
+    split = changes.pop("split", None)
     with pytest.raises(InputError) as error:
-        segmentation.evaluate(FakeModel(), str(tree), protocol="standard", **SETTINGS | changes)
+        Segmentation(str(tree), split=split).run(FakeModel(), **SETTINGS | changes)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -127,7 +132,7 @@ def test_more_than_one_percent_unreadable_images_stop(tmp_path, damage):
 def test_a_few_unreadable_images_are_named_and_not_counted(tmp_path):
     tree = trees.voc_tree(tmp_path, [(16, 16)] * 100)
     (tree / "JPEGImages" / "scene_007.jpg").write_bytes(b"no image")
-    result = segmentation.evaluate(FakeModel(), str(tree), protocol="standard", **SETTINGS)
+    result = Segmentation(str(tree)).run(FakeModel(), **SETTINGS)
     assert result.images == 99 and len(result.unreadable) == 1 and "scene_007.jpg" in result.unreadable[0]
     labels = [np.asarray(PIL.Image.open(path)) for path in sorted((tree / "SegmentationClass").iterdir())]
     assert np.sum(result.confusion) == sum((mask != 255).sum() for i, mask in enumerate(labels) if i != 7)
@@ -143,4 +148,4 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path):
     tree = trees.voc_tree(tmp_path, [(16, 16)])
     assert "image_size is 30, which patches of 8 pixels do not divide; use 32" in refused(tree, image_size=30)
     with pytest.raises(InputError, match="batch_size is 6, which 8 devices do not divide"):
-        segmentation.evaluate(FakeModel(8), str(tree), protocol="standard", **SETTINGS | dict(batch_size=6))
+        Segmentation(str(tree)).run(FakeModel(8), **SETTINGS | dict(batch_size=6))

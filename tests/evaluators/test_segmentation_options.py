@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import PIL.Image
@@ -7,7 +9,7 @@ import torch
 
 from clippy_jax.datasets import label_layouts as layouts
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import segmentation
+from clippy_jax.evaluators.segmentation import Segmentation
 from clippy_jax.evaluators.segmentation_options import SegmentationOptions
 from clippy_jax.mesh import batch_sharding
 from tests.evaluators import label_trees
@@ -82,7 +84,7 @@ def reference(images, truths, layout, options, size=48):
 def test_equals_brute_force_on_one_device_and_on_eight(tmp_path, layout, options):
     images, truths = label_trees.tree(tmp_path, layout, SIZES)
     one, eight = (
-        segmentation.evaluate(OneByOne(devices), str(tmp_path), layout=layout, options=options, **SETTINGS)
+        Segmentation(str(tmp_path), layout, **dataclasses.asdict(options)).run(OneByOne(devices), **SETTINGS)
         for devices in (1, 8)
     )
     if not options.stride and options.window:
@@ -91,7 +93,7 @@ def test_equals_brute_force_on_one_device_and_on_eight(tmp_path, layout, options
     np.testing.assert_array_equal(one.confusion, expected)
     assert one.confusion == eight.confusion
     assert (one.data_set, one.split, one.images) == (layout.name, layout.split, len(SIZES))
-    assert one.published_comparable and set(one.per_class_iou) == set(layout.vocabulary.classes)
+    assert set(one.per_class_iou) == set(layout.vocabulary.classes)
     if options.background != "prompts":
         assert 0 < expected[:, 0].sum() < expected.sum()
 
@@ -119,8 +121,7 @@ def test_a_result_names_its_options():
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, layout, protocol, options, message):
+    label_trees.tree(tmp_path, layout, [(40, 40)])
     with pytest.raises(InputError, match=message) as error:
-        segmentation.evaluate(
-            FakeModel(), "nowhere", layout=layout, protocol=protocol, options=SegmentationOptions(**options), **SETTINGS
-        )
+        Segmentation(str(tmp_path), layout, protocol, **options).run(FakeModel(), **SETTINGS)
     assert "\n" not in str(error.value)

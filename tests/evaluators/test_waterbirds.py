@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import report, waterbirds
+from clippy_jax.evaluators.waterbirds import Waterbirds
 from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
@@ -44,7 +44,7 @@ def answers(tree, names, size=32) -> np.ndarray:
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("choices", ["two-way", "three-way"])
 def test_equals_scikit_learn_by_bird_and_place(tree, devices, choices):
-    result = waterbirds.evaluate(undecided_model(tree, devices), str(tree), choices=choices, **SETTINGS)
+    result = Waterbirds(str(tree), choices=choices).run(undecided_model(tree, devices), **SETTINGS)
     names = NAMES[: 2 if choices == "two-way" else 3]
     (birds, places, _), predicted = photos(tree), answers(tree, names)
     assert result.images == 51 and set(predicted) == set(range(len(names)))
@@ -60,48 +60,49 @@ def test_equals_scikit_learn_by_bird_and_place(tree, devices, choices):
     assert result.domain_gap["landbird"] == expected[0, 0] - expected[0, 1]
     assert result.domain_gap["waterbird"] == expected[1, 1] - expected[1, 0]
     assert result.figures().keys() == {"average", "worst_group", "gap_landbird", "gap_waterbird"}
-    assert result.published_comparable == (choices == "three-way")
 
 
 def test_any_resolution(tree):
-    result = waterbirds.evaluate(undecided_model(tree), str(tree), **SETTINGS | dict(image_size=56))
+    result = Waterbirds(str(tree)).run(undecided_model(tree), **SETTINGS | dict(image_size=56))
     assert result.average == (photos(tree)[0] == answers(tree, NAMES, size=56)).mean() and result.resolution.startswith(
         "56x56"
     )
     with pytest.raises(InputError, match="image_size is 30, which patches of 8"):
-        waterbirds.evaluate(FakeModel(), str(tree), **SETTINGS | dict(image_size=30))
+        Waterbirds(str(tree)).run(FakeModel(), **SETTINGS | dict(image_size=30))
 
 
 def test_a_cell_without_photos_has_no_accuracy(tmp_path):
     tree = trees.waterbirds_tree(tmp_path, "000111", "000110", "222222")
-    result = waterbirds.evaluate(FakeModel(), str(tree), **SETTINGS)
+    result = Waterbirds(str(tree)).run(FakeModel(), **SETTINGS)
     assert [cell.images for cell in result.cells] == [3, 0, 2, 1]
     assert result.cells[1].accuracy is None and result.domain_gap["landbird"] is None
     assert result.figures().keys() == {"average", "worst_group", "gap_waterbird"}
-    assert "landbird" in report.table(result)
+    assert "landbird" in result.report()
 
 
 def test_a_model_that_cannot_tell_is_never_right(tree):
     model = FakeModel()
     model.texts = {f"a photo of a {name}": drawn("the same") for name in NAMES}
-    assert waterbirds.evaluate(model, str(tree), **SETTINGS).average == 0
+    assert Waterbirds(str(tree)).run(model, **SETTINGS).average == 0
     model.matrix = np.full_like(model.matrix, np.nan)
-    assert waterbirds.evaluate(model, str(tree), **SETTINGS).average == 0
+    assert Waterbirds(str(tree)).run(model, **SETTINGS).average == 0
 
 
 def test_unreadable_photos_stop(tree):
     (tree / "002.Species/photo_0020.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match="1 of 51 images cannot be read, more than 1%; the first is .*photo_0020.jpg"):
-        waterbirds.evaluate(FakeModel(8), str(tree), **SETTINGS)
+        Waterbirds(str(tree)).run(FakeModel(8), **SETTINGS)
 
 
 def test_the_table_stands_beside_the_published_numbers(tree):
-    result = waterbirds.evaluate(undecided_model(tree), str(tree), **SETTINGS)
-    table = report.table(result)
+    at_448 = SETTINGS | dict(image_size=448)
+    result = Waterbirds(str(tree)).run(undecided_model(tree), **at_448)
+    table = result.report()
     own, other = result.cells[2:]
     row = next(line for line in table.splitlines() if line.startswith("| waterbird "))
     shown = [float(cell) for cell in row.split("|")[2:-1]]
     expected = [100 * own.accuracy, 100 * other.accuracy, 100 * (own.accuracy - other.accuracy)]
     np.testing.assert_allclose(shown, expected, atol=0.051)
     assert "paper, waterbird" in table and "32.1" in table
-    assert "paper" not in report.table(waterbirds.evaluate(FakeModel(), str(tree), split="val", **SETTINGS))
+    for options, settings in (({"split": "val"}, at_448), ({"choices": "two-way"}, at_448), ({}, SETTINGS)):
+        assert "paper" not in Waterbirds(str(tree), **options).run(FakeModel(), **settings).report()

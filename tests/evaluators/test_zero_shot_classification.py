@@ -7,7 +7,7 @@ import sklearn.metrics
 
 from clippy_jax.datasets import image_folder
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import zero_shot_classification
+from clippy_jax.evaluators.zero_shot_classification import ClassificationResult, ZeroShotClassification
 from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
@@ -23,7 +23,7 @@ def image_vectors(paths) -> np.ndarray:
 @pytest.mark.parametrize("devices", [1, 8])
 def test_equals_scikit_learn_and_never_counts_padding(tmp_path, devices):
     tree = trees.image_folder(tmp_path, 43)
-    result = zero_shot_classification.evaluate(FakeModel(devices), str(tree), **SETTINGS)
+    result = ZeroShotClassification(str(tree)).run(FakeModel(devices), **SETTINGS)
     classes = {"class_a": "an apple", "class_b": "a Zebra", "class_c": "a car"}
     vectors = []
     for phrase in classes.values():
@@ -53,7 +53,7 @@ def test_an_imagenet_tree_uses_the_packaged_words(tmp_path):
     near = [f"a photo of a {name}." for name in image_folder.read(str(tmp_path / "val")).vocabulary.names]
     # The right class's prompt comes near every second image, so that some ranks are within five and some are not.
     texts = {near[label]: 30 * vectors[index] for index, label in enumerate(labels) if index % 2}
-    result = zero_shot_classification.evaluate(FakeModel(8, texts), str(tmp_path / "val"), **SETTINGS)
+    result = ZeroShotClassification(str(tmp_path / "val")).run(FakeModel(8, texts), **SETTINGS)
     words = image_folder.read(str(tmp_path / "val")).vocabulary.prompts()
     model = FakeModel(1, texts)
     classes = np.stack([model.encode_text(of_class).astype(np.float64).mean(0) for of_class in words])
@@ -66,23 +66,46 @@ def test_an_imagenet_tree_uses_the_packaged_words(tmp_path):
     assert result.data_set == "ImageNet" and sum(value is None for value in result.per_class_top1.values()) > 900
 
 
+def test_published_numbers_stand_beside_whole_validation_sets_only():
+    def table(**fields) -> str:
+        common = dict(
+            task="t", folder="f", protocol="p", split="val", resolution="r", prompt_set="s", unreadable=("x",)
+        )
+        result = dict(images=49_999, image_size=224, top1=0.5, top5=0.75, per_class_top1={}, data_set="ImageNet")
+        return ClassificationResult(**common, **result | fields).report()
+
+    assert "| public notebook, clippy_5k.pt " in table() and "| paper, CC-12M" in table() and "45.3" in table()
+    of_v2 = table(data_set="ImageNet-v2", images=9_999)
+    assert "40.0" in of_v2 and "45.3" not in of_v2
+    for other in (dict(images=1_281_166), dict(image_size=336), dict(data_set=""), dict(data_set="ImageNet-v2")):
+        assert "paper" not in table(**other)
+
+
+def test_an_evaluator_reads_its_tree_once(tmp_path):
+    tree = trees.image_folder(tmp_path, 20)
+    evaluator = ZeroShotClassification(str(tree))
+    trees.picture(np.random.default_rng(0), 40, 40).save(tree / "class_a" / "later.jpg")
+    first, second = (evaluator.run(FakeModel(8), **SETTINGS) for _ in range(2))
+    assert (first.images, first.top1) == (second.images, second.top1) and first.images == 20
+
+
 def test_a_model_that_returns_nan_is_never_right(tmp_path):
     tree = trees.image_folder(tmp_path, 9)
     model = FakeModel()
     model.matrix = np.full_like(model.matrix, np.nan)
-    assert zero_shot_classification.evaluate(model, str(tree), **SETTINGS).top1 == 0
+    assert ZeroShotClassification(str(tree)).run(model, **SETTINGS).top1 == 0
 
 
 def test_unreadable_images_are_named_or_stop(tmp_path):
     tree = trees.image_folder(tmp_path, 200)
     broken = sorted(tree.glob("*/*.jpg"))
     broken[17].write_bytes(b"no image")
-    result = zero_shot_classification.evaluate(FakeModel(8), str(tree), **SETTINGS)
+    result = ZeroShotClassification(str(tree)).run(FakeModel(8), **SETTINGS)
     assert result.images == 199 and result.unreadable == (str(broken[17]),)
     for path in broken[40:43]:
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="4 of 200 images cannot be read, more than 1%; the first is .*jpg"):
-        zero_shot_classification.evaluate(FakeModel(8), str(tree), **SETTINGS)
+        ZeroShotClassification(str(tree)).run(FakeModel(8), **SETTINGS)
 
 
 def test_wrong_trees_are_one_line(tmp_path):

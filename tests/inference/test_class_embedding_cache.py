@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
-from clippy_jax.inference.prompts import class_embeddings
 from tests.evaluators.fake_model import FakeModel
 
 PROMPTS = [["one", "two"], ["three"]]
@@ -16,18 +15,18 @@ def model(tmp_path):
 
 
 def test_what_was_embedded_once_is_read(model):
-    embedded = class_embeddings(model, PROMPTS, progress=False)
-    np.testing.assert_array_equal(class_embeddings(model, PROMPTS, progress=False), embedded)
+    embedded = model.class_embeddings(PROMPTS)
+    np.testing.assert_array_equal(model.class_embeddings(PROMPTS), embedded)
     assert len(model.encoded) == 1
     assert [path.suffix for path in model.class_embedding_cache.folder.iterdir()] == [".npz"]
 
 
 def test_other_prompts_and_other_parameters_are_embedded_anew(model):
-    class_embeddings(model, PROMPTS, progress=False)
-    class_embeddings(model, [["one"], ["two", "three"]], progress=False)
+    model.class_embeddings(PROMPTS)
+    model.class_embeddings([["one"], ["two", "three"]])
     assert len(model.encoded) == 2
     model.class_embedding_cache = ClassEmbeddingCache(model.class_embedding_cache.folder, ("digest", 2))
-    class_embeddings(model, PROMPTS, progress=False)
+    model.class_embeddings(PROMPTS)
     assert len(model.encoded) == 3
 
 
@@ -37,12 +36,12 @@ def test_other_prompts_and_other_parameters_are_embedded_anew(model):
     ids=["empty", "cut short", "four bytes wrong"],
 )
 def test_a_damaged_file_is_made_again(model, damage):
-    embedded = class_embeddings(model, PROMPTS, progress=False)
+    embedded = model.class_embeddings(PROMPTS)
     (file,) = model.class_embedding_cache.folder.iterdir()
     file.write_bytes(damage(file.read_bytes()))
-    np.testing.assert_array_equal(class_embeddings(model, PROMPTS, progress=False), embedded)
+    np.testing.assert_array_equal(model.class_embeddings(PROMPTS), embedded)
     assert len(model.encoded) == 2
-    class_embeddings(model, PROMPTS, progress=False)
+    model.class_embeddings(PROMPTS)
     assert len(model.encoded) == 2
 
 
@@ -50,5 +49,5 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     model = FakeModel()
     model.class_embedding_cache = ClassEmbeddingCache(tmp_path / "file" / "cache", ())
-    assert class_embeddings(model, PROMPTS, progress=False).shape[0] == 2
+    assert model.class_embeddings(PROMPTS).shape[0] == 2
     assert "class embeddings are not kept" in capsys.readouterr().out

@@ -1,8 +1,11 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from clippy_jax.inference import label_maps
+from clippy_jax.inference.background import class_of
 
 GRIDS = [((4, 4), (64, 64)), ((3, 5), (47, 81)), ((14, 19), (333, 500)), ((6, 2), (5, 1)), ((1, 1), (9, 7))]
 
@@ -28,7 +31,7 @@ def test_stretched_similarities_equal_stretched_features_and_torch(grid, size):
     classes = random.normal(size=(5, 12)).astype(np.float32)
     patches /= np.linalg.norm(patches, axis=-1, keepdims=True)
     classes /= np.linalg.norm(classes, axis=-1, keepdims=True)
-    similarities = np.asarray(label_maps.similarity_maps(patches, classes))
+    similarities = np.asarray(label_maps.similarities(patches, classes))
     ours = stretch(similarities, size)
     np.testing.assert_allclose(ours, interpolate(patches, size) @ classes.T, atol=1e-5)
     np.testing.assert_allclose(ours, interpolate(similarities, size), atol=1e-5)
@@ -46,6 +49,7 @@ def test_name_pixels_takes_the_most_similar_class(grid, size):
 def test_padding_does_not_change_the_labels():
     similarities = np.random.default_rng(2).normal(size=(5, 7, 4)).astype(np.float32)
     size = np.array([50, 70], np.int32)
-    tight = np.asarray(label_maps.label_map(similarities, size, (64, 128)))
-    roomy = np.asarray(label_maps.label_map(similarities, size, (192, 256)))
+    most_similar = functools.partial(class_of, classes=4)
+    tight = np.asarray(label_maps.label_map(similarities, size, (64, 128), most_similar))
+    roomy = np.asarray(label_maps.label_map(similarities, size, (192, 256), most_similar))
     np.testing.assert_array_equal(tight[:50, :70], roomy[:50, :70])

@@ -1,15 +1,8 @@
-import json
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import grouping, knn, retrieval, segmentation, zero_shot_classification
 from clippy_jax.input_pipeline import evaluation_batches
-from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 
 BLANK = (np.full((4, 5), 9, np.uint8), np.array(-1, np.int32))
@@ -64,45 +57,3 @@ def test_a_bug_in_reading_keeps_its_traceback():
     failures = evaluation_batches.ReadFailures(["0.jpg"] * 9, bug)
     with pytest.raises(IndexError):
         list(evaluation_batches.load(evaluation_batches.split(range(9), 8, BLANK), bug, FakeModel().mesh, failures))
-
-
-def test_two_processes_count_what_one_counts(tmp_path):
-    imagenet = trees.image_folder(tmp_path / "imagenet", 130)
-    sorted(imagenet.glob("*/*.jpg"))[6].write_bytes(b"no image")  # row 6 of a batch is the second process's
-    voc = trees.voc_tree(tmp_path / "voc", [(50, 40), (40, 50), (50, 40)] * 4)
-    trees.save_mask(np.full((40, 50), 7), voc / "SegmentationClass" / "scene_011.png")
-    names = [f"scene_{index:03d}" for index in range(12)]
-    (voc / "ImageSets/Segmentation/val.txt").write_text("\n".join(names[:11]))
-    (voc / "ImageSets/Segmentation/wrong.txt").write_text("\n".join(names))
-
-    settings = dict(batch_size=8, image_size=32, progress=False)
-    classified = zero_shot_classification.evaluate(FakeModel(8), str(imagenet), **settings)
-    segmented = segmentation.evaluate(FakeModel(8), str(voc), protocol="standard", **settings)
-    grouped = grouping.evaluate(FakeModel(8), str(voc), **settings)
-    pairs = tmp_path / "pairs.csv"
-    photos = sorted(trees.image_folder(tmp_path / "photos", 21).glob("*/*.jpg"))
-    pairs.write_text("\n".join(["filepath,title", *(f"{path},caption of {path}" for path in photos)]))
-    trees.image_folder(tmp_path / "classes" / "train", 45, seed=1)
-    trees.image_folder(tmp_path / "classes" / "val", 21, seed=2)
-    retrieved = retrieval.evaluate(FakeModel(8), str(pairs), **settings).figures()
-    neighbours = knn.evaluate(FakeModel(8), str(tmp_path / "classes"), **settings).figures()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    module = [sys.executable, "-m", "tests.evaluators.several_processes", address]
-    outputs = [tmp_path / "0.json", tmp_path / "1.json"]
-    processes = [
-        subprocess.Popen([*module, *map(str, (number, imagenet, voc, pairs, tmp_path / "classes", output))])
-        for number, output in enumerate(outputs)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    for output in outputs:
-        top1, images, unreadable, confusion, jaccard, *feature_figures, message = json.loads(output.read_text())
-        assert (top1, images, tuple(unreadable)) == (classified.top1, 129, classified.unreadable)
-        assert (confusion, jaccard) == (segmented.confusion, grouped.jaccard)
-        assert feature_figures == [retrieved, neighbours]
-        assert "scene_011.png holds label 7" in message

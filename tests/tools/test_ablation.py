@@ -52,6 +52,6 @@ def test_every_pooling_is_trained_evaluated_and_shown(trained, tmp_path, capsys)
         np.testing.assert_allclose([float(cell) for cell in shown], 100 * np.array(expected), atol=0.051)
     assert [row.split("|")[1].strip() for row in rows[5:]] == ["paper, max", "paper, avg", "paper, cls"]
     assert "47.5" in rows[5] and "40.4" in rows[7]
-    with PIL.Image.open(tmp_path / "runs/ablation/segments.png") as picture:
-        assert picture.height > 5 * 200 and picture.width > 6 * 200  # six scenes below each other, six columns
+    with PIL.Image.open(tmp_path / "runs/ablation/segments.png") as sheet:
+        assert sheet.height > 5 * 200 and sheet.width > 6 * 200  # six scenes below each other, six columns
     assert sorted(path.name for path in (tmp_path / "runs/ablation").iterdir()) == ["results.json", "segments.png"]

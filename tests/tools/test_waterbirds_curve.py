@@ -5,7 +5,7 @@ import pytest
 
 import clippy_jax.inference
 from clippy_jax.analysis import resolution_curve
-from clippy_jax.evaluators import waterbirds
+from clippy_jax.evaluators.waterbirds import Waterbirds
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 from tools import waterbirds_curve
@@ -34,9 +34,7 @@ def test_writes_each_resolution_of_each_model_and_a_plot(tree, capsys):
     for curve in curves.values():
         assert [point["image_size"] for point in curve] == [32, 48]
         assert all(point["images"] == 7 and point["checkpoint_digest"].startswith("sha256:") for point in curve)
-        direct = waterbirds.evaluate(
-            FakeModel(), str(tree), choices="two-way", batch_size=8, image_size=48, progress=False
-        )
+        direct = Waterbirds(str(tree), "two-way").run(FakeModel(), batch_size=8, image_size=48)
         assert [cell["accuracy"] for cell in curve[1]["cells"]] == [cell.accuracy for cell in direct.cells]
     with PIL.Image.open(tree / "curve.png") as plot:
         assert plot.width > 2 * plot.height * 0.9  # two panels
@@ -44,8 +42,7 @@ def test_writes_each_resolution_of_each_model_and_a_plot(tree, capsys):
 
 
 def test_the_lines_are_the_groups_accuracies(tree):
-    settings = dict(batch_size=8, progress=False)
-    results = [waterbirds.evaluate(FakeModel(), str(tree), image_size=size, **settings) for size in (32, 40)]
+    results = [Waterbirds(str(tree)).run(FakeModel(), batch_size=8, image_size=size) for size in (32, 40)]
     (panel,) = resolution_curve.draw({"a": results}).axes
     assert [line.get_label() for line in panel.lines] == [
         "landbird on land",

@@ -2,15 +2,15 @@ import numpy as np
 import PIL.Image
 
 from clippy_jax.analysis.palette import colour
-from clippy_jax.analysis.segment_picture import PANEL_PIXELS, Row, draw
+from clippy_jax.analysis.segment_sheet import PANEL_PIXELS, Row, draw
 
 NAMES = ("background", "cat", "dog")
 
 
 def panel(labels: np.ndarray, rows: int = 1) -> np.ndarray:
-    """The painted panel of a black photo, cut out of its sheet."""
-    photo = PIL.Image.new("RGB", labels.shape[::-1])
-    sheet = np.asarray(draw([Row(photo, (labels,))] * rows, ("photo", "segments"), NAMES)).astype(int)
+    """The painted panel of a black image, cut out of its sheet."""
+    image = PIL.Image.new("RGB", labels.shape[::-1])
+    sheet = np.asarray(draw([Row(image, (labels,))] * rows, ("image", "segments"), NAMES)).astype(int)
     top = int(np.argmax((sheet[:, sheet.shape[1] // 4] == 0).all(-1)))
     scale = PANEL_PIXELS[rows] // max(labels.shape)
     left = sheet.shape[1] // 2

@@ -1,4 +1,4 @@
-"""Photos beside their coloured segments, with a legend."""
+"""Images beside their coloured segments, with a legend."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BACKGROUND = "background"
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 MARGIN, GAP, TEXT_PIXELS = 20, 8, 17
 SWATCH = 18
-TINT = 0.7  # share of the label's colour in a segment; the rest is the photo in grey
+TINT = 0.7  # share of the label's colour in a segment; the rest is the image in grey
 FADE = 0.4  # share of white over that grey
 MIDDLE_GREY = FADE * 255 + (1 - FADE) * 128
 # Pixels along the long side of a panel, by the number of rows: few rows are shown large.
@@ -27,21 +27,21 @@ PANEL_PIXELS_OF_MORE_ROWS = 224
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A photo and the label maps to show beside it, all of the photo's size."""
+    """An image and the label maps to show beside it, all of the image's size."""
 
-    photo: PIL.Image.Image
+    image: PIL.Image.Image
     label_maps: tuple[Int[np.ndarray, "H W"], ...]
 
 
 def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> PIL.Image.Image:
-    """A sheet with a row for each photo and a legend of the labels that occur.
+    """A sheet with a row for each image and a legend of the labels that occur.
 
-    Small photos are enlarged and large ones reduced. Pixels of "background" keep the photo's grey, those labelled 255
+    Small images are enlarged and large ones reduced. Pixels of "background" keep the image's grey, those labelled 255
     are white. From four rows on, the rows of up to four columns stand in two blocks side by side.
 
     Args:
-      rows: photos with their label maps.
-      columns: a heading for the photos and one for each label map.
+      rows: images with their label maps.
+      columns: a heading for the images and one for each label map.
       names: the name of each label.
     """
     occurring = sorted({int(label) for row in rows for labels in row.label_maps for label in np.unique(labels)})
@@ -50,7 +50,7 @@ def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> P
     colours = {label: colour(index) for index, label in enumerate(coloured)}
     long_side = PANEL_PIXELS.get(len(rows), PANEL_PIXELS_OF_MORE_ROWS)
     panels = [
-        [_fit(row.photo, long_side), *(_paint(row.photo, labels, colours, long_side) for labels in row.label_maps)]
+        [_fit(row.image, long_side), *(_paint(row.image, labels, colours, long_side) for labels in row.label_maps)]
         for row in rows
     ]
 
@@ -79,27 +79,27 @@ def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> P
     return sheet
 
 
-def _size(photo: PIL.Image.Image, long_side: int) -> tuple[int, int]:
-    """A small photo is enlarged by a whole number, so that its pixels and its labels' stay even."""
-    scale = long_side / max(photo.size)
+def _size(image: PIL.Image.Image, long_side: int) -> tuple[int, int]:
+    """A small image is enlarged by a whole number, so that its pixels and its labels' stay even."""
+    scale = long_side / max(image.size)
     scale = int(scale) if scale >= 1 else scale
-    return max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
-def _fit(photo: PIL.Image.Image, long_side: int) -> PIL.Image.Image:
-    return photo.convert("RGB").resize(_size(photo, long_side), PIL.Image.Resampling.LANCZOS)
+def _fit(image: PIL.Image.Image, long_side: int) -> PIL.Image.Image:
+    return image.convert("RGB").resize(_size(image, long_side), PIL.Image.Resampling.LANCZOS)
 
 
 def _paint(
-    photo: PIL.Image.Image,
+    image: PIL.Image.Image,
     labels: Int[np.ndarray, "H W"],
     colours: dict[int, tuple[int, int, int]],
     long_side: int,
 ) -> PIL.Image.Image:
-    """The photo in pale grey, its segments tinted and parted by white lines."""
-    shown = PIL.Image.fromarray(labels.astype(np.uint8)).resize(_size(photo, long_side), PIL.Image.Resampling.NEAREST)
+    """The image in pale grey, its segments tinted and parted by white lines."""
+    shown = PIL.Image.fromarray(labels.astype(np.uint8)).resize(_size(image, long_side), PIL.Image.Resampling.NEAREST)
     labels = np.asarray(shown)
-    grey = np.asarray(_fit(photo, long_side).convert("L"), np.float32)[..., None]
+    grey = np.asarray(_fit(image, long_side).convert("L"), np.float32)[..., None]
     grey = FADE * 255 + (1 - FADE) * grey
     painted = np.repeat(grey, 3, axis=-1)
     for label, rgb in colours.items():

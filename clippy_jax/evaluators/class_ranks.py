@@ -1,0 +1,21 @@
+"""How far in front an image's own class is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Int32
+
+
+def class_ranks(scores: Float[np.ndarray, "I C"], labels: Int32[np.ndarray, "I"]) -> Int[np.ndarray, "I"]:
+    """The number of classes before each row's own by score; among equals the lower class comes first.
+
+    It is counted from those behind, of which a score of NaN has none: a model that returns NaN is never right.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    later = np.arange(scores.shape[1]) > labels[:, None]
+    return scores.shape[1] - 1 - ((scores < own) | ((scores == own) & later)).sum(axis=1)
+
+
+def shares_right(ranks: Int[np.ndarray, "I"], choices: Sequence[int]) -> list[float]:
+    """For each number of choices, the share of rows whose own class is among the highest scores."""
+    return [float((ranks < number).mean()) for number in choices]
