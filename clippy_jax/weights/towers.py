@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig, parse_model
 from clippy_jax.errors import InputError
+from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
@@ -149,7 +150,7 @@ def _initialise(config: AnyConfig) -> dict[str, Any]:
             images = jnp.zeros((1, config.image_size, config.image_size, 3))
             return VisionTransformer(config, precision).init(key, images)["params"]
         case TextTowerConfig():
-            return SentenceT5(config, precision).init(key, jnp.ones((1, 2), jnp.int32))["params"]
+            return SentenceT5(config, precision).init(key, packs_of_one(jnp.ones((1, 2), jnp.int32)))["params"]
         case ModelConfig():
             return init_params(config, config.image.image_size, key)
 
