@@ -63,7 +63,7 @@ class SentenceT5(nn.Module):
         total = jnp.einsum("RSL,RLD->RSD", in_segment, words.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
         mean = total / jnp.maximum(in_segment.sum(axis=2), 1)[..., None]
         dense = nn.Dense(config.embedding_width, use_bias=False, precision=precision.matmul, name="dense")
-        embeddings = dense(mean).reshape(packs, rows * TEXTS_PER_ROW, -1)
+        embeddings = dense(mean).reshape(packs, rows * TEXTS_PER_ROW, config.embedding_width)
         embeddings = jnp.take_along_axis(embeddings, texts.positions[..., None], axis=1)
         return embeddings.reshape(-1, config.embedding_width)
 
