@@ -17,12 +17,16 @@ import matplotlib.figure  # noqa: E402
 import clippy_jax  # noqa: E402
 from clippy_jax.analysis import segment_sheet  # noqa: E402
 from clippy_jax.datasets import label_layouts, segmentation_tree  # noqa: E402
-from clippy_jax.evaluators.evaluator import Evaluator  # noqa: E402
-from clippy_jax.evaluators.grouping import Grouping  # noqa: E402
-from clippy_jax.evaluators.result import Result, markdown, percent, write_json  # noqa: E402
-from clippy_jax.evaluators.segmentation import Segmentation  # noqa: E402
-from clippy_jax.evaluators.waterbirds import Waterbirds  # noqa: E402
-from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification  # noqa: E402
+from clippy_jax.evaluators import (  # noqa: E402
+    Evaluator,
+    Grouping,
+    Result,
+    Segmentation,
+    Waterbirds,
+    ZeroShotClassification,
+    write_json,
+)
+from clippy_jax.evaluators.result import markdown, percent  # noqa: E402
 from clippy_jax.inference import Model  # noqa: E402
 from clippy_jax.segment import scenes  # noqa: E402
 from clippy_jax.weights.parameter_digest import parameter_digest  # noqa: E402

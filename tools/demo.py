@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from clippy_jax.evaluators.result import write_json  # noqa: E402
+from clippy_jax.evaluators import write_json  # noqa: E402
 
 DATA = "data/shapes"
 WORKDIRS = {"max": "runs/shapes", "cls": "runs/shapes-cls"}
