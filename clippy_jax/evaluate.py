@@ -17,8 +17,7 @@ import jax
 from clippy_jax import processes
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators.result import write_json
-from clippy_jax.evaluators.tasks import TASKS
+from clippy_jax.evaluators import TASKS, write_json
 from clippy_jax.inference import class_embedding_cache, load_model
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.weights.parameter_digest import parameter_digest

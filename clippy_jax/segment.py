@@ -23,8 +23,6 @@ from clippy_jax.datasets.vocabulary import IGNORED_LABEL, photo_prompt
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import complete_or_nothing
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-
 
 def flags() -> Parser:
     """The program's flags."""
@@ -70,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     label_maps = zip(predictions) if truths is None else zip(truths, predictions)
     rows = [segment_sheet.Row(image, maps) for image, maps in zip(images, label_maps)]
     with complete_or_nothing(str(output), force=True) as temporary:
-        segment_sheet.draw(rows, columns, names).save(temporary, FORMATS[output.suffix.lower()])
+        segment_sheet.draw(rows, columns, names).savefig(temporary, format=output.suffix[1:].lower())
     print(f"written: {output}")
 
 
 def _check_output(output: pathlib.Path) -> None:
-    if output.suffix.lower() not in FORMATS:
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise InputError(f"--output={output} must end in .png, .jpg or .webp")
     if not os.access(output.parent, os.W_OK):
         raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")

@@ -12,17 +12,21 @@ from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import PIL.Image  # noqa: E402
+import matplotlib.figure  # noqa: E402
 
 import clippy_jax  # noqa: E402
 from clippy_jax.analysis import segment_sheet  # noqa: E402
 from clippy_jax.datasets import label_layouts, segmentation_tree  # noqa: E402
-from clippy_jax.evaluators.evaluator import Evaluator  # noqa: E402
-from clippy_jax.evaluators.grouping import Grouping  # noqa: E402
-from clippy_jax.evaluators.result import Result, markdown, percent, write_json  # noqa: E402
-from clippy_jax.evaluators.segmentation import Segmentation  # noqa: E402
-from clippy_jax.evaluators.waterbirds import Waterbirds  # noqa: E402
-from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification  # noqa: E402
+from clippy_jax.evaluators import (  # noqa: E402
+    Evaluator,
+    Grouping,
+    Result,
+    Segmentation,
+    Waterbirds,
+    ZeroShotClassification,
+    write_json,
+)
+from clippy_jax.evaluators.result import markdown, percent  # noqa: E402
 from clippy_jax.inference import Model  # noqa: E402
 from clippy_jax.segment import scenes  # noqa: E402
 from clippy_jax.weights.parameter_digest import parameter_digest  # noqa: E402
@@ -47,7 +51,7 @@ PUBLISHED = (
 
 
 def main() -> None:
-    """Runs every stage: data, four trainings, their evaluation, the picture and the table."""
+    """Runs every stage: data, four trainings, their evaluation, the sheet and the table."""
     seconds = {"data": demo.render()}
     for pooling, workdir in WORKDIRS.items():
         seconds[f"train {pooling}"] = demo.train(pooling, workdir)
@@ -68,7 +72,7 @@ def main() -> None:
         checkpoint = {"checkpoint": workdir, "checkpoint_digest": parameter_digest(model.params)}
         figures[pooling] = {name: checkpoint | result.as_json() for name, result in results[pooling].items()}
         seconds[f"evaluate {pooling}"] = round(time.monotonic() - start, 1)
-    sheet(models).save(OUTPUT / "segments.png")
+    sheet(models).savefig(OUTPUT / "segments.png")
 
     write_json({"pooling": figures, "seconds": seconds}, OUTPUT / "results.json")
     print(f"\n{table(results)}")
@@ -92,7 +96,7 @@ def table(results: Mapping[str, Mapping[str, Result]]) -> str:
     return markdown(("pooling", "accuracy", "mIoU", "Jaccard", *(f"gap of the {bird}" for bird in gaps)), rows)
 
 
-def sheet(models: Mapping[str, Model]) -> PIL.Image.Image:
+def sheet(models: Mapping[str, Model]) -> matplotlib.figure.Figure:
     """A row for each scene: the image, the ground truth and what each pooling makes of it."""
     tree = segmentation_tree.read(f"{demo.DATA}/voc", label_layouts.VOC)
     words = tree.vocabulary

@@ -11,10 +11,11 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from clippy_jax.evaluators.result import write_json  # noqa: E402
+from clippy_jax.evaluators import write_json  # noqa: E402
 
 DATA = "data/shapes"
 WORKDIRS = {"max": "runs/shapes", "cls": "runs/shapes-cls"}
@@ -22,11 +23,11 @@ RESULTS = pathlib.Path(WORKDIRS["max"]) / "results.json"
 SEGMENTS = pathlib.Path(WORKDIRS["max"]) / "segments.png"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs every stage, then writes `runs/shapes/results.json`: both models' figures and the seconds a stage took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--install_seconds", type=int, required=True, help="what `make` needed for the installation")
-    seconds = {"install": parser.parse_args().install_seconds}
+    seconds = {"install": parser.parse_args(arguments).install_seconds}
     RESULTS.unlink(missing_ok=True)
 
     seconds["data"] = render()

@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--checkpoint names one model more than once")
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis import resolution_curve
-    from clippy_jax.evaluators.result import write_json
-    from clippy_jax.evaluators.waterbirds import Waterbirds
+    from clippy_jax.evaluators import Waterbirds, write_json
     from clippy_jax.inference import load_model
     from clippy_jax.weights.parameter_digest import parameter_digest
 

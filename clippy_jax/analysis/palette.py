@@ -7,26 +7,12 @@ import numpy as np
 from jaxtyping import Int
 
 # Okabe and Ito's colours without black, then those of Paul Tol's "muted" scheme that are farthest from them.
-DISTINCT = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (213, 94, 0),
-    (0, 114, 178),
-    (136, 34, 85),
-    (153, 153, 51),
-    (51, 34, 136),
-    (204, 102, 119),
-    (17, 119, 51),
-    (221, 204, 119),
-    (170, 68, 153),
-)
+DISTINCT = ("e69f00 56b4e9 009e73 cc79a7 f0e442 d55e00 0072b2 882255 999933 332288 cc6677 117733 ddcc77 aa4499").split()
+Colour = tuple[int, int, int]
 MOST = 256
 
 
-def colour(index: int) -> tuple[int, int, int]:
+def colour(index: int) -> Colour:
     """The RGB colour of the label that is `index`-th in the legend (below 256); the first 14 are the most distinct."""
     return tuple(_colours()[index].tolist())
 
@@ -43,7 +29,7 @@ def _colours() -> Int[np.ndarray, "256 3"]:
         ]
     )
     candidates = np.round(255 * candidates).astype(int)
-    chosen = [np.array(rgb) for rgb in DISTINCT]
+    chosen = [np.array(list(bytes.fromhex(rgb))) for rgb in DISTINCT]
     nearest = np.min([np.linalg.norm(candidates - rgb, axis=1) for rgb in chosen], axis=0)
     while len(chosen) < MOST:
         chosen.append(candidates[nearest.argmax()])

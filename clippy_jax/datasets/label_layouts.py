@@ -40,7 +40,7 @@ VOC = LabelLayout(
     image_folders=("JPEGImages",),
     mask_folders=("SegmentationClass",),
     listing="ImageSets/Segmentation/{split}.txt",
-    vocabulary=vocabulary.voc(),
+    vocabulary=vocabulary.segmentation_data_set("voc.json", "VOC"),
 )
 
 # The masks are those that MMSegmentation's converter makes of `trainval_merged.json`: 59 classes and 0 for the rest.

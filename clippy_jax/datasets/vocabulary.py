@@ -9,7 +9,7 @@ import dataclasses
 import importlib.resources
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from clippy_jax.errors import InputError
@@ -88,20 +88,6 @@ def imagenet() -> ClassificationVocabulary:
     )
 
 
-def voc() -> SegmentationVocabulary:
-    """PASCAL VOC's 21 names and the 39 folded into background, one prompt each."""
-    values = _packaged("voc.json")
-    names = (*values["classes"], *values["folded_into_background"])
-    return SegmentationVocabulary(
-        classes=tuple(values["classes"]),
-        values=tuple(range(len(values["classes"]))),
-        folded=tuple(values["folded_into_background"]),
-        prompts=tuple(photo_prompt(name) for name in names),
-        prompt_set=f"VOC, {len(values['classes'])} names + {len(values['folded_into_background'])} folded",
-        is_packaged=True,
-    )
-
-
 def segmentation_data_set(file: str, data_set: str, background_value: int | None = None) -> SegmentationVocabulary:
     """The classes of a packaged file, one prompt each.
 
@@ -114,20 +100,16 @@ def segmentation_data_set(file: str, data_set: str, background_value: int | None
     named = {int(value): name for value, name in packaged["classes"].items()}
     if background_value is not None:
         named = {background_value: BACKGROUND} | named
+    folded = packaged.get("folded_into_background", ())
     prompted_as = packaged.get("prompted_as", {})
     return SegmentationVocabulary(
         classes=tuple(named.values()),
         values=tuple(named),
-        folded=(),
-        prompts=tuple(photo_prompt(prompted_as.get(name, name)) for name in named.values()),
-        prompt_set=f"{data_set}, {len(named)} names",
+        folded=tuple(folded),
+        prompts=tuple(photo_prompt(prompted_as.get(name, name)) for name in (*named.values(), *folded)),
+        prompt_set=f"{data_set}, {len(named)} names" + (f" + {len(folded)} folded" if folded else ""),
         is_packaged=True,
     )
-
-
-def waterbirds() -> WaterbirdsVocabulary:
-    """Landbird, waterbird and background, in one template."""
-    return _waterbirds(_packaged("waterbirds.json"), "Waterbirds", is_waterbirds=True)
 
 
 def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
@@ -139,7 +121,7 @@ def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
     path = folder / FILE_NAME
     if not path.exists():
         return imagenet()
-    values = _read(path, required={"classes", "templates"}, optional=set())
+    values = _read(path, {"classes", "templates"})
     classes, templates = values["classes"], values["templates"]
     if not isinstance(classes, Mapping) or not classes or not _all_words([*classes, *classes.values()]):
         raise InputError(f'{path}: "classes" must map every class folder to a class name')
@@ -165,7 +147,7 @@ def segmentation_vocabulary(folder: pathlib.Path, packaged: SegmentationVocabula
     path = folder / FILE_NAME
     if not path.exists():
         return packaged
-    values = _read(path, required={"classes"}, optional={"folded_into_background", "prompts"})
+    values = _read(path, {"classes"}, optional={"folded_into_background", "prompts"})
     classes, folded = values["classes"], values.get("folded_into_background", [])
     if not _all_words(classes) or not 2 <= len(classes) <= IGNORED_LABEL:
         raise InputError(f'{path}: "classes" must be a list of 2 to {IGNORED_LABEL} names, background first')
@@ -190,32 +172,29 @@ def segmentation_vocabulary(folder: pathlib.Path, packaged: SegmentationVocabula
 
 
 def waterbirds_vocabulary(folder: pathlib.Path) -> WaterbirdsVocabulary:
-    """The vocabulary of a Waterbirds tree: its own `vocabulary.json`, else Waterbirds'.
+    """The vocabulary of a Waterbirds tree: its own `vocabulary.json`, else Waterbirds' packaged one.
 
     Raises:
       InputError: the file is not as documented.
     """
     path = folder / FILE_NAME
-    if not path.exists():
-        return waterbirds()
-    values = _read(path, required={"birds", "places", "background", "templates"}, optional=set())
+    is_own = path.exists()
+    values = _read(path, {"birds", "places", "background", "templates"}) if is_own else _packaged("waterbirds.json")
     for key in ("birds", "places"):
         if not _all_words(values[key]) or len(values[key]) != 2:
             raise InputError(f'{path}: "{key}" must be a list of two names')
     if not _all_words([values["background"]]):
         raise InputError(f'{path}: "background" must be a name for what is neither bird')
-    _check_templates(values["templates"], path)
-    return _waterbirds(values, FILE_NAME, is_waterbirds=False)
-
-
-def _waterbirds(values: Mapping[str, Any], origin: str, is_waterbirds: bool) -> WaterbirdsVocabulary:
+    templates = values["templates"]
+    _check_templates(templates, path)
+    origin = FILE_NAME if is_own else "Waterbirds"
     return WaterbirdsVocabulary(
         birds=tuple(values["birds"]),
         places=tuple(values["places"]),
         background=values["background"],
-        templates=tuple(values["templates"]),
-        prompt_set=f"{origin}, {len(values['templates'])} template{'s'[: len(values['templates']) > 1]}",
-        is_waterbirds=is_waterbirds,
+        templates=tuple(templates),
+        prompt_set=f"{origin}, {len(templates)} template{'s'[: len(templates) > 1]}",
+        is_waterbirds=not is_own,
     )
 
 
@@ -229,7 +208,7 @@ def _packaged(name: str) -> Mapping[str, Any]:
     return json.loads(text)
 
 
-def _read(path: pathlib.Path, required: set[str], optional: set[str]) -> Mapping[str, Any]:
+def _read(path: pathlib.Path, required: Set[str], optional: Set[str] = frozenset()) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Waterbirds trees: a folder of photos with a `metadata.csv` that says which bird is seen in which place."""
+"""Waterbirds trees: a folder of images with a `metadata.csv` that says which bird is seen in which place."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ NUMBER_OF = {"y": 2, "place": 2, "split": len(SPLITS)}  # values that a column m
 
 @dataclasses.dataclass(frozen=True)
 class WaterbirdsTree:
-    """The photos of one split with their bird and place, in the order of the table."""
+    """The images of one split with their bird and place, in the order of the table."""
 
     folder: pathlib.Path
     split: str
@@ -29,11 +29,11 @@ class WaterbirdsTree:
 
 
 def read(folder: str, split: str = "test") -> WaterbirdsTree:
-    """Lists the photos of a split.
+    """Lists the images of a split.
 
     Raises:
       InputError: the folder or its table is missing, the table lacks a column, holds a value that is none of its
-        column's, names a photo that does not exist, or has no row of the split.
+        column's, names an image that does not exist, or has no row of the split.
     """
     if split not in SPLITS:
         raise InputError(f"{split!r} is no split of Waterbirds; the splits are {', '.join(SPLITS)}")

@@ -60,7 +60,8 @@ class Evaluator(abc.ABC):
         check_image_size(image_size, model.config.image, "image_size")
         check_batch_size(batch_size, model.mesh, "batch_size")
         result = self.measure(model, Feeding(batch_size, image_size, progress))
-        return dataclasses.replace(result, pooling=model.config.pooling, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return dataclasses.replace(result, image_size=image_size, pooling=model.config.pooling, seconds=seconds)
 
     @abc.abstractmethod
     def measure(self, model: Model, feeding: Feeding) -> Result:

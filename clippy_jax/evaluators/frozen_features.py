@@ -75,7 +75,6 @@ class FeatureClassification(Evaluator):
             prompt_set="none",
             images=len(val.labels),
             unreadable=train.unreadable + val.unreadable,
-            image_size=feeding.image_size,
             top1=top1,
             top5=top5,
             train_images=len(train.labels),

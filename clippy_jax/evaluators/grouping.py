@@ -121,7 +121,6 @@ class Grouping(Evaluator):
             prompt_set="none",
             images=len(per_image),
             unreadable=images.unreadable,
-            image_size=feeding.image_size,
             jaccard=float(np.mean([best.mean() for best in per_image])),
             objects=sum(best.size for best in per_image),
             published_comparable=tree.vocabulary.is_packaged and self._has_instances and settings == PUBLISHED_SETTINGS,

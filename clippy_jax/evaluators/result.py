@@ -25,8 +25,8 @@ class Result(abc.ABC):
     prompt_set: str
     images: int  # that were counted
     unreadable: tuple[str, ...]  # images that could not be read, and so were not counted
-    image_size: int  # pixels of the short side as fed
     # Set by `Evaluator.run`.
+    image_size: int = 0  # pixels of the short side as fed
     pooling: str = ""
     seconds: float = 0.0  # prompts and compilation included
 

@@ -90,7 +90,6 @@ class Retrieval(Evaluator):
             prompt_set=f"{len(captions)} captions as they are",
             images=len(images),
             unreadable=crops.unreadable,
-            image_size=feeding.image_size,
             captions=len(captions),
             image_to_text=summary(ranks(image_embeddings, images, text_embeddings, image_of_caption)),
             text_to_image=summary(ranks(text_embeddings, image_of_caption, image_embeddings, images)),

@@ -164,7 +164,6 @@ class Segmentation(Evaluator):
             prompt_set=options.prompt_set(words.prompt_set),
             images=len(tree.images) - len(images.unreadable),
             unreadable=images.unreadable,
-            image_size=feeding.image_size,
             data_set=tree.layout.name,
             options=options,
             miou=float(np.nanmean(ious)),

@@ -121,7 +121,6 @@ class Waterbirds(Evaluator):
             prompt_set=words.prompt_set,
             images=len(numbers),
             unreadable=crops.unreadable,
-            image_size=feeding.image_size,
             average=float(right.mean()),
             worst_group=min(cell.accuracy for cell in cells if cell.images),
             domain_gap={own.bird: _gap(own, other) for own, other in zip(cells[::2], cells[1::2])},

@@ -87,7 +87,6 @@ class ZeroShotClassification(Evaluator):
             prompt_set=images.vocabulary.prompt_set,
             images=counted,
             unreadable=crops.unreadable,
-            image_size=feeding.image_size,
             top1=float(top1_of.sum() / counted),
             top5=float(top5_of.sum() / counted),
             per_class_top1={

@@ -166,7 +166,8 @@ class Model:
             raise ValueError(f"a batch of images must be uint8 [B, H, W, 3], not {images.dtype} {list(shape)}")
         if any(length < 1 or length % patch_size for length in shape[1:3]):
             raise ValueError(f"patches of {patch_size} pixels do not divide images of {shape[1]}x{shape[2]} pixels")
-        if isinstance(images, jax.Array) and images.sharding.device_set == set(self.mesh.devices.flat):
+        is_traced = isinstance(images, jax.core.Tracer)  # inside the caller's `jax.jit`, which does the placing
+        if is_traced or isinstance(images, jax.Array) and images.sharding.device_set == set(self.mesh.devices.flat):
             return images, len(images)
         padding = ((0, -len(images) % self.mesh.size), (0, 0), (0, 0), (0, 0))
         pad = jnp.pad if isinstance(images, jax.Array) else np.pad

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clippy_jax.datasets.vocabulary import article
+
 OPENINGS = ("a photo of ", "a picture of ", "")
 WITH_PLACE = ("{objects} on {place}", "{objects} on a {place} background", "{place} with {objects}")
 PLACE_LEFT_OUT = 0.2  # share of the captions that name the objects only, as people often do
@@ -12,7 +14,7 @@ EMPTY_SCENES = ("{place}", "a {place} background")
 
 def with_article(name: str) -> str:
     """`name` with "a", or "an" before a vowel."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"{article(name)} {name}"
 
 
 def caption(rng: np.random.Generator, names: Sequence[str], place: str) -> str:

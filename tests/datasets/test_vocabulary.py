@@ -3,7 +3,10 @@ import json
 import pytest
 
 from clippy_jax.datasets import vocabulary
+from clippy_jax.datasets.label_layouts import VOC as VOC_LAYOUT
 from clippy_jax.errors import InputError
+
+VOC = VOC_LAYOUT.vocabulary
 
 
 def test_imagenet_has_1000_names_in_80_templates_with_the_case_kept():
@@ -15,8 +18,8 @@ def test_imagenet_has_1000_names_in_80_templates_with_the_case_kept():
 
 
 def test_voc_prompts_60_names_with_their_article():
-    words = vocabulary.voc()
-    assert len(words.classes) == 21 and len(words.prompts) == 60
+    words = VOC
+    assert len(words.classes) == 21 and len(words.prompts) == 60 and words.prompt_set == "VOC, 21 names + 39 folded"
     assert words.prompts[:2] == ("a photo of a background", "a photo of an aeroplane")
     assert words.prompts[11] == "a photo of a table" and words.prompts[20] == "a photo of a television monitor"
     assert words.prompts[21] == "a photo of a bag" and words.prompts[59] == "a photo of a wood"
@@ -41,10 +44,10 @@ def test_a_tree_brings_its_own_words(tmp_path):
     (tmp_path / "vocabulary.json").write_text(
         json.dumps({"classes": ["background", "ant"], "folded_into_background": ["sand"], "prompts": ["p", "q", "r"]})
     )
-    words = vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
+    words = vocabulary.segmentation_vocabulary(tmp_path, VOC)
     assert words.prompts == ("p", "q", "r") and words.folded == ("sand",) and not words.is_packaged
     (tmp_path / "vocabulary.json").write_text(json.dumps({"classes": ["background", "ant"]}))
-    words = vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
+    words = vocabulary.segmentation_vocabulary(tmp_path, VOC)
     assert words.prompts == ("a photo of a background", "a photo of an ant")
 
 
@@ -79,5 +82,5 @@ def test_a_wrong_classification_vocabulary_is_one_line(tmp_path, text, message):
 def test_a_wrong_segmentation_vocabulary_is_one_line(tmp_path, text, message):
     (tmp_path / "vocabulary.json").write_text(text)
     with pytest.raises(InputError, match="vocabulary.json") as error:
-        vocabulary.segmentation_vocabulary(tmp_path, vocabulary.voc())
+        vocabulary.segmentation_vocabulary(tmp_path, VOC)
     assert message in str(error.value) and "\n" not in str(error.value)

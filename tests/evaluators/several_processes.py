@@ -10,11 +10,13 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 import jax  # noqa: E402
 
 from clippy_jax.errors import InputError  # noqa: E402
-from clippy_jax.evaluators.grouping import Grouping  # noqa: E402
-from clippy_jax.evaluators.knn import NearestNeighbours  # noqa: E402
-from clippy_jax.evaluators.retrieval import Retrieval  # noqa: E402
-from clippy_jax.evaluators.segmentation import Segmentation  # noqa: E402
-from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification  # noqa: E402
+from clippy_jax.evaluators import (  # noqa: E402
+    Grouping,
+    NearestNeighbours,
+    Retrieval,
+    Segmentation,
+    ZeroShotClassification,
+)
 from tests.evaluators.fake_model import FakeModel  # noqa: E402
 
 if __name__ == "__main__":

@@ -7,11 +7,7 @@ import sys
 
 import numpy as np
 
-from clippy_jax.evaluators.grouping import Grouping
-from clippy_jax.evaluators.knn import NearestNeighbours
-from clippy_jax.evaluators.retrieval import Retrieval
-from clippy_jax.evaluators.segmentation import Segmentation
-from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
+from clippy_jax.evaluators import Grouping, NearestNeighbours, Retrieval, Segmentation, ZeroShotClassification
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
 

@@ -82,6 +82,7 @@ def test_arrays_on_any_device_or_mesh(model):
         assert_same(model.encode_image(jax.device_put(images, device)), expected)
         np.testing.assert_allclose(model.attention(jax.device_put(images, device)), attention, atol=1e-5)
     assert_same(model.encode_image(jax.numpy.asarray(images)), expected)
+    assert_same(jax.jit(model.encode_image)(images), expected)
     placed = jax.device_put(images[:8], batch_sharding(model.mesh))
     patches, pooled = model.encode_image(placed)
     assert_same((patches, pooled), (expected[0][:8], expected[1][:8]))
