@@ -13,6 +13,7 @@ from clippy_jax.errors import InputError
 from clippy_jax.weights.checkpoint import Moments
 from clippy_jax.weights.rules import Rule, to_flax, to_torch, torch_shapes
 
+WITHOUT = "pass --skip_optimizer to convert the weights alone"  # what to do about an optimizer
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -43,11 +44,11 @@ def read_moments(
         if not all(isinstance(value, np.ndarray) for value in (*mean.values(), *square.values())):
             raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(f"{source}: its optimizer is not PyTorch's AdamW; {_WITHOUT}") from None
+        raise InputError(f"{source}: its optimizer is not PyTorch's AdamW; {WITHOUT}") from None
     if unknown:
-        raise InputError(f"{source}: its optimizer has {', '.join(sorted(unknown))}, which AdamW has not; {_WITHOUT}")
+        raise InputError(f"{source}: its optimizer has {', '.join(sorted(unknown))}, which AdamW has not; {WITHOUT}")
     if len(steps) != 1:
-        raise InputError(f"{source}: its optimizer has made {sorted(steps)} steps, not the same for all; {_WITHOUT}")
+        raise InputError(f"{source}: its optimizer has made {sorted(steps)} steps, not the same for all; {WITHOUT}")
     like = {name: value for name, value in like.items() if name in _parts(trained)}
     return Moments(
         step=int(steps.pop()),
@@ -61,23 +62,18 @@ def write_moments(moments: Moments, rules: tuple[Rule, ...]) -> dict[str, Any]:
     """Turns moments into the `state_dict()` of PyTorch's AdamW."""
     trained = tuple(rule for rule in rules if rule.path.split("/")[0] in moments.mean)
     mean, square = to_torch(moments.mean, trained), to_torch(moments.square, trained)
-    names = [name for group in _public_groups(trained, moments.mean) for name in group]
-    sizes = [len(group) for group in _public_groups(trained, moments.mean)]
-    numbers = [list(range(sizes[0])), list(range(sizes[0], sum(sizes)))]
+    exempt, decayed = _public_groups(trained, moments.mean)
+    numbers = list(range(len(exempt) + len(decayed)))
+    numbers = numbers[: len(exempt)], numbers[len(exempt) :]
+
+    def entry(name: str) -> dict[str, np.ndarray]:
+        step = np.array(moments.step, np.float32)  # an array for each: PyTorch counts in place
+        return {"step": step, "exp_avg": mean[name], "exp_avg_sq": square[name]}
+
     return {
-        "state": {
-            number: {
-                "step": np.array(moments.step, np.float32),
-                "exp_avg": mean[name],
-                "exp_avg_sq": square[name],
-            }
-            for number, name in enumerate(names)
-        },
+        "state": {number: entry(name) for number, name in enumerate(exempt + decayed)},
         "param_groups": [{**group, "params": params} for group, params in zip(moments.groups, numbers)],
     }
-
-
-_WITHOUT = "pass --skip_optimizer to convert the weights alone"
 
 
 def _match_groups(
@@ -92,7 +88,7 @@ def _match_groups(
             return trained, groups[0] + groups[1]
     raise InputError(
         f"{source}: its optimizer has groups of {[len(group) for group in numbers]} parameters, "
-        f"not {[len(group) for group in _public_groups(rules, like)]} as the public code; {_WITHOUT}"
+        f"not {[len(group) for group in _public_groups(rules, like)]} as the public code; {WITHOUT}"
     )
 
 

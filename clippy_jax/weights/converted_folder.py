@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from clippy_jax.config import parse_model
 from clippy_jax.errors import InputError
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
+from clippy_jax.weights.rules import some
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from clippy_jax.weights.sentence_t5 import copy_tokenizer
 from clippy_jax.weights.towers import parameter_shapes
@@ -59,8 +60,7 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
     root = Path(folder)
     try:
         settings = json.loads((root / _CONFIG).read_text())
-        model, optimizer = settings["model"], settings["optimizer"]
-        config = parse_model(model)
+        config, optimizer = parse_model(settings["model"]), settings["optimizer"]
         checkpoint = Checkpoint(
             params=_tree(root / _PARAMS),
             config=config,
@@ -103,8 +103,8 @@ def _tree(path: Path) -> dict[str, Any]:
 
 
 def _check_shapes(checkpoint: Checkpoint, folder: str) -> None:
-    has = {path: value.shape for path, value in _flat(checkpoint.params).items()}
-    wants = {path: value.shape for path, value in flatten_dict(parameter_shapes(checkpoint.config), sep="/").items()}
+    trees = checkpoint.params, parameter_shapes(checkpoint.config)
+    has, wants = ({path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()} for tree in trees)
     wrong = sorted(path for path in has.keys() | wants.keys() if has.get(path) != wants.get(path))
     if wrong:
-        raise InputError(f"{folder} does not fit its own config.json in {', '.join(wrong)}; convert the weights again")
+        raise InputError(f"{folder} does not fit its own config.json in {some(wrong)}; convert the weights again")

@@ -1,5 +1,6 @@
 """What a file or folder of weights is, as a table to read."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -72,24 +73,13 @@ def _parameter_rows(parts: dict[str, int]) -> Iterator[tuple[str, str]]:
 
 
 def _size_rows(config: ImageTowerConfig | TextTowerConfig | ModelConfig) -> Iterator[tuple[str, str]]:
-    match config:
-        case ModelConfig():
-            yield from _size_rows(config.image)
-            yield from _size_rows(config.text)
-            yield "projection", "of the image embedding" if config.image_projection else "none"
-        case ImageTowerConfig():
-            yield (
-                "image tower",
-                f"ViT, {config.depth} blocks of width {config.width}, {config.heads} heads, MLP {config.mlp_width}, "
-                f"patches of {config.patch_size} pixels, made for {config.image_size} pixels",
-            )
-        case TextTowerConfig():
-            yield (
-                "text tower",
-                f"T5, {config.depth} blocks of width {config.width}, {config.heads} heads of {config.head_width}, "
-                f"MLP {config.mlp_width}{' gated' if config.gated_mlp else ''}, {config.vocabulary_size:,} tokens, "
-                f"embedding {config.embedding_width}",
-            )
+    if isinstance(config, ModelConfig):
+        yield from _size_rows(config.image)
+        yield from _size_rows(config.text)
+        yield "projection", "of the image embedding" if config.image_projection else "none"
+    else:
+        tower = "image tower" if isinstance(config, ImageTowerConfig) else "text tower"
+        yield tower, ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(config).items())
 
 
 def _optimizer(optimizer: Any) -> str:

@@ -1,12 +1,13 @@
 """Loading weights from any of the forms they come in: a model to use, or the parameters that a run starts from."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
+from clippy_jax.config import ImageTowerConfig, ModelConfig
 from clippy_jax.errors import InputError
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.weights.adamw import read_moments
@@ -15,22 +16,10 @@ from clippy_jax.weights.converted_folder import read_converted_folder
 from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.sizes import join_towers
 from clippy_jax.weights.state_dict import Network
-from clippy_jax.weights.towers import initial_params, parameter_shapes, read_as
+from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_as
 
-# What two towers must have in common for the weights of one to fit the other. (A DINO file does not tell its heads.)
-_IMAGE_SIZES = ("patch_size", "width", "depth", "mlp_width")
-_TEXT_SIZES = (
-    "vocabulary_size",
-    "width",
-    "depth",
-    "heads",
-    "head_width",
-    "mlp_width",
-    "gated_mlp",
-    "relative_buckets",
-    "relative_max_distance",
-    "embedding_width",
-)
+# What may differ between two towers although the weights of one fit the other.
+_FREE = ("image_size", "position_interpolation", "patch_dropout", "dropout")
 
 
 def load_checkpoint(path: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
@@ -128,17 +117,19 @@ def initialise(
     loaded = {}
     if image:
         weights = read_as(Kind.DINO, image, "config.init.image")
-        _check_same(weights.config, config.image, _IMAGE_SIZES, image, "config.model.image")
+        # A DINO file does not tell its heads.
+        _check_same(weights.config, config.image, (*_FREE, "heads"), image, "config.model.image")
         loaded["image"], _ = weights.to_params()
     if text:
         weights = read_as(Kind.SENTENCE_T5, text, "config.init.text")
-        _check_same(weights.config, config.text, _TEXT_SIZES, text, "config.model.text")
+        _check_same(weights.config, config.text, _FREE, text, "config.model.text")
         loaded["text"], _ = weights.to_params()
     if clippy:
         checkpoint = load_checkpoint(clippy, with_moments=False)
-        _check_same(checkpoint.config.image, config.image, (*_IMAGE_SIZES, "heads"), clippy, "config.model.image")
-        _check_same(checkpoint.config.text, config.text, _TEXT_SIZES, clippy, "config.model.text")
-        _check_same(checkpoint.config, config, ("image_projection",), clippy, "config.model")
+        _check_same(checkpoint.config.image, config.image, _FREE, clippy, "config.model.image")
+        _check_same(checkpoint.config.text, config.text, _FREE, clippy, "config.model.text")
+        computed = ("image", "text", "pooling", "precision", "rematerialise")  # looked at, or free to change
+        _check_same(checkpoint.config, config, computed, clippy, "config.model")
         loaded = checkpoint.params
     if "image" in loaded:
         loaded = {**loaded, "image": _fit_positions(loaded["image"], config.image)}
@@ -153,17 +144,12 @@ def _notes(left: Sequence[str], ignored: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_same(
-    weights: ImageTowerConfig | TextTowerConfig | ModelConfig,
-    model: ImageTowerConfig | TextTowerConfig | ModelConfig,
-    fields: tuple[str, ...],
-    path: str,
-    group: str,
-) -> None:
+def _check_same(weights: AnyConfig, model: AnyConfig, free: Collection[str], path: str, group: str) -> None:
+    has, wants = dataclasses.asdict(weights), dataclasses.asdict(model)
     wrong = [
-        f"{group}.{field} is {getattr(model, field)}, but {getattr(weights, field)} there"
-        for field in fields
-        if getattr(model, field) != getattr(weights, field)
+        f"{group}.{field} is {wants[field]}, but {has[field]} there"
+        for field in wants
+        if field not in free and wants[field] != has[field]
     ]
     if wrong:
         raise InputError(f"{path} is of another model: {'; '.join(wrong)}; set the configuration to its sizes")

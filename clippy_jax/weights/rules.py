@@ -117,10 +117,9 @@ def to_flax(
     Raises:
       InputError: keys are missing, unexpected or misshapen; the message lists them.
     """
-    tensors = _merge_aliases(tensors, rules, source)
-    wrong = _compare(tensors, rules, like)
-    if wrong:
+    if wrong := differences(tensors, rules, like, source):
         raise InputError(f"{source} does not fit the model: {wrong}")
+    tensors = _merge_aliases(tensors, rules, source)
     depths = _depths_of_tensors(tensors, rules)
     params = {}
     for key, rule, layer in _expand(rules, depths):
@@ -147,7 +146,8 @@ def to_torch(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, np
     if flat.keys() != paths:
         raise ValueError(f"parameters and table differ in {sorted(flat.keys() ^ paths)}")
     tensors = {}
-    for key, rule, layer in _expand(rules, _depths_of_params(flat, rules)):
+    depths = {rule.block: flat[rule.path].shape[0] for rule in rules if rule.stacked}
+    for key, rule, layer in _expand(rules, depths):
         value = flat[rule.path][layer] if rule.stacked else flat[rule.path]
         tensors[key] = rule.transform.to_torch(np.asarray(value))
         if rule.alias:
@@ -180,16 +180,31 @@ def differences(
     source: str = "the state dict",
 ) -> Differences:
     """What `to_flax` would refuse; arguments as there."""
-    return _compare(_merge_aliases(tensors, rules, source), rules, like)
+    tensors = _merge_aliases(tensors, rules, source)
+    if like is None:  # every block must be as the first
+        models = {
+            key: rule.key.replace(LAYER, "0") for key, rule, _ in _expand(rules, _depths_of_tensors(tensors, rules))
+        }
+        wanted = {key: tensors[model].shape if model in tensors else None for key, model in models.items()}
+    else:
+        aliases = {rule.alias for rule in rules}
+        wanted = {key: shape for key, shape in torch_shapes(like, rules).items() if key not in aliases}
+    return Differences(
+        missing=tuple(key for key in wanted if key not in tensors),
+        unexpected=tuple(key for key in tensors if key not in wanted),
+        misshapen=tuple(
+            (key, tensors[key].shape, shape)
+            for key, shape in wanted.items()
+            if key in tensors and shape is not None and tensors[key].shape != shape
+        ),
+    )
 
 
 def _depths_of_tensors(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...]) -> dict[str, int]:
     """The number of blocks under each block prefix; at least 1, so that a lost block shows as missing."""
-    depths = {}
-    for block in {rule.block for rule in rules if rule.block}:
-        numbers = [re.match(re.escape(block) + r"(\d{1,4})\.", key) for key in tensors]
-        depths[block] = max((int(match[1]) + 1 for match in numbers if match), default=1)
-    return depths
+    blocks = {rule.block for rule in rules if rule.block}
+    numbers = {block: re.findall(rf"^{re.escape(block)}(\d{{1,4}})\.", "\n".join(tensors), re.M) for block in blocks}
+    return {block: max(map(int, found), default=0) + 1 for block, found in numbers.items()}
 
 
 def _hollow(shape: tuple[int, ...]) -> np.ndarray:
@@ -211,28 +226,6 @@ def _merge_aliases(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...], s
     return merged
 
 
-def _compare(tensors: Mapping[str, np.ndarray], rules: tuple[Rule, ...], like: Mapping[str, Any] | None) -> Differences:
-    """Differences of tensors whose aliases are merged."""
-    if like is None:
-        depths = _depths_of_tensors(tensors, rules)
-        wanted = {}
-        for key, rule, _ in _expand(rules, depths):
-            model = rule.key.replace(LAYER, "0")  # every block must be as the first
-            wanted[key] = tensors[model].shape if model in tensors else None
-    else:
-        aliases = {rule.alias for rule in rules}
-        wanted = {key: shape for key, shape in torch_shapes(like, rules).items() if key not in aliases}
-    return Differences(
-        missing=tuple(key for key in wanted if key not in tensors),
-        unexpected=tuple(key for key in tensors if key not in wanted),
-        misshapen=tuple(
-            (key, tensors[key].shape, shape)
-            for key, shape in wanted.items()
-            if key in tensors and shape is not None and tensors[key].shape != shape
-        ),
-    )
-
-
 def _expand(rules: tuple[Rule, ...], depths: Mapping[str, int]) -> Iterator[tuple[str, Rule, int]]:
     """Each tensor as (key, rule, layer), block by block where the rules are of blocks."""
     for block, group in itertools.groupby(rules, key=lambda rule: rule.block):
@@ -241,7 +234,3 @@ def _expand(rules: tuple[Rule, ...], depths: Mapping[str, int]) -> Iterator[tupl
             for rule in group:
                 if rule.stacked or layer == 0:
                     yield rule.key.replace(LAYER, str(layer)), rule, layer
-
-
-def _depths_of_params(flat: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, int]:
-    return {rule.block: flat[rule.path].shape[0] for rule in rules if rule.stacked}

@@ -10,6 +10,7 @@ from clippy_jax.config import ModelConfig, ScheduleConfig, parse_model
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.training.schedule import learning_rate
+from clippy_jax.weights.adamw import WITHOUT
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
 
 _LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`training/losses/contrastive.py`)
@@ -69,7 +70,7 @@ def _read_config(workdir: str) -> Any:
 def _moments(optimizer_state: Any, workdir: str) -> Moments:
     adam = _find_adam(optimizer_state)
     if adam is None:
-        raise InputError(f"{workdir} was not trained with Adam; {_WITHOUT}")
+        raise InputError(f"{workdir} was not trained with Adam; {WITHOUT}")
     step, config = int(adam["count"]), _read_config(workdir)
     try:
         optimizer, schedule = config["optimizer"], ScheduleConfig(**config["schedule"])
@@ -81,16 +82,13 @@ def _moments(optimizer_state: Any, workdir: str) -> Moments:
         }
         weight_decay = optimizer["weight_decay"]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{workdir}/config.json: its optimizer is of another version ({error}); {_WITHOUT}") from None
+        raise InputError(f"{workdir}/config.json: its optimizer is of another version ({error}); {WITHOUT}") from None
     return Moments(
         step=step,
         mean={name: value for name, value in adam["mu"].items() if name != _LOSS_BIAS},
         square={name: value for name, value in adam["nu"].items() if name != _LOSS_BIAS},
         groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": weight_decay}),
     )
-
-
-_WITHOUT = "pass --skip_optimizer to convert the weights alone"
 
 
 def _find_adam(state: Any) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,20 +23,15 @@ _ENTRIES = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", re.ASCII)
 
 
-class StateDict(NamedTuple):
-    """The tensors of a model under the public names (`torch_names.py`)."""
-
-    kind: Kind
-    tensors: dict[str, np.ndarray]
-    saved_with: Mapping[str, Any]  # what the file has beside them: "epoch", "optimizer", ...
-
-
-def read_state_dict(path: str, network: Network = "teacher") -> StateDict:
+def read_state_dict(path: str, network: Network = "teacher") -> tuple[Kind, dict[str, np.ndarray], Mapping[str, Any]]:
     """Reads a DINO backbone or a CLIPpy out of a file, or out of a folder of transformers.
 
     Args:
       path: the file or folder.
       network: which of the two networks in a DINO training checkpoint.
+
+    Returns:
+      What it is, its tensors under the public names (`torch_names.py`), and what was saved beside them ("epoch", ...).
 
     Raises:
       InputError: it cannot be read or is something else.
@@ -58,7 +53,7 @@ def read_state_dict(path: str, network: Network = "teacher") -> StateDict:
     tensors = {str(key): value for key, value in contents.items() if isinstance(value, np.ndarray)}
     if not tensors:
         raise InputError(f"{path} holds no state dict; save the model's state_dict()")
-    return StateDict(*_public_names(tensors, network, path), saved_with)
+    return *_public_names(tensors, network, path), saved_with
 
 
 def read_tensors(folder: str) -> dict[str, np.ndarray]:
