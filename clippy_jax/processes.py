@@ -103,7 +103,8 @@ def _join(**arguments) -> None:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
-    sys.excepthook = _end_at_once
+    if jax.distributed.is_initialized():
+        sys.excepthook = _end_at_once
 
 
 def _end_at_once(*error) -> None:
