@@ -13,9 +13,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from clippy_jax.errors import InputError
-from clippy_jax.whole_files import complete_or_nothing
-
 
 def default_folder() -> pathlib.Path:
     """The user's cache, since the folder of a checkpoint need not be writable."""
@@ -48,10 +45,13 @@ class ClassEmbeddingCache:
         """Keeps them, from the first process; a folder that cannot be written is no reason to stop."""
         if jax.process_index() != 0:
             return
+        path = self._path(prompts)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         try:
-            with complete_or_nothing(str(self._path(prompts)), force=True) as temporary, open(temporary, "wb") as file:
-                np.savez(file, classes=classes)
-        except InputError as error:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            np.savez(temporary, classes=classes)
+            temporary.replace(path)
+        except OSError as error:
             print(f"class embeddings are not kept: {error}", flush=True)
 
     def _path(self, prompts: Sequence[Sequence[str]]) -> pathlib.Path:
