@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clippy_jax.config import ModelConfig, ScheduleConfig, parse_model
+from clippy_jax.config import ModelConfig, ScheduleConfig
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.training.schedule import learning_rate
 from clippy_jax.weights.adamw import WITHOUT
-from clippy_jax.weights.checkpoint import Checkpoint, Moments
+from clippy_jax.weights.checkpoint import Checkpoint, Moments, parse_description
 
 _LOSS_BIAS = "logit_bias"  # of the sigmoid loss: the run's, not the model's (`training/losses/contrastive.py`)
 
@@ -52,9 +52,10 @@ def read_model(workdir: str) -> tuple[ModelConfig, int]:
     """
     values = _read_config(workdir)
     try:
-        return parse_model(values["model"]), int(values["input"]["image_size"])
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise InputError(f"{workdir}/config.json does not describe a model: {error}") from None
+        model, image_size = values["model"], values["input"]["image_size"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{workdir}/config.json lacks {error}; it is not the configuration of a run") from None
+    return parse_description(model, image_size, f"{workdir}/config.json")
 
 
 def _read_config(workdir: str) -> Any:
