@@ -22,6 +22,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
 from tests.inputs import (
+    demo_folder,
     encoded,
     input_config,
     photo,

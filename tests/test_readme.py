@@ -1,12 +1,10 @@
-"""Every command and every Python block of the README and of `docs/` is tried: flags by the program's own parser, files
+"""Every command, flag and Python block of the README and of `docs/` is tried: flags by the program's own parser, files
 by looking, Python by running it on a tiny Shapes run.
 
-What cannot be tried here stands in `ELSEWHERE` with the reason. A command in neither fails.
+What cannot be tried here stands in `ELSEWHERE` with the reason. A command that is neither fails.
 """
 
-import argparse
-import importlib
-import os
+import importlib.util
 import pathlib
 import re
 import runpy
@@ -33,20 +31,24 @@ ELSEWHERE = {
 }
 
 
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def code_in_text(text: str) -> list[str]:
+    """What stands in backticks outside of blocks."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
+
+
 def commands_of(text: str) -> list[str]:
     """The commands of a page: lines of its code blocks, and code within a line of text that starts like one."""
-    found = []
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if language in ("", "sh", "bash", "shell", "console"):
-            found += [line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines()]
-    inline = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    found += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
+    blocks = (block for language, block in BLOCK.findall(text) if language in ("", "sh", "bash", "shell", "console"))
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     # A name alone, such as `make`, is a word of the text.
-    return [line for line in found if line.startswith(tuple(f"{start} " for start in STARTS))]
+    return [line for line in lines + code_in_text(text) if line.startswith(tuple(f"{start} " for start in STARTS))]
 
 
 def python_blocks_of(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in BLOCK.findall(text) if language == "python"]
 
 
 def program_and_flags(command: str) -> tuple[str, list[str]]:
@@ -65,43 +67,29 @@ def program_and_flags(command: str) -> tuple[str, list[str]]:
     raise AssertionError(f"{command!r} is no program that this test knows; teach it, or say why not in ELSEWHERE")
 
 
-def check_configuration(flags: list[str]) -> None:
-    """Parses `--config` with its overrides as `clippy_jax.main` does, and checks the result against the schema."""
-    name = next(flag.removeprefix("--config=") for flag in flags if flag.startswith("--config="))
-    given = [flag for flag in flags if re.match(r"--config[.=]", flag)]
-    if not any(flag.startswith("--config.input.train=") for flag in given) and "b16" in name:
-        given += ["--config.input.train=data.tar", "--config.input.tokenizer=tokenizer"]
-    argv = ["main", *given]
+def check_flags(command: str) -> None:
+    """Parses a command's flags with the parser of its program; raises if one of them is not known."""
+    module, flags = program_and_flags(command)
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, f"{command!r}: there is no program {module}"
+    program = importlib.import_module(f"{module}.__main__" if spec.submodule_search_locations else module)
+    if any(flag.startswith("--config=") for flag in flags):
+        _check_configuration(flags)
+        flags = [flag for flag in flags if not flag.startswith("--config.")]
+    if hasattr(program, "flags") and callable(program.flags):
+        program.flags().parse_args(flags)
+    else:  # absl's
+        unknown = [flag for flag in flags if flag.removeprefix("--").partition("=")[0] not in absl.flags.FLAGS]
+        assert not unknown, f"{command!r}: {', '.join(unknown)} is not a flag of {module}"
+
+
+def _check_configuration(flags: list[str]) -> None:
+    """The file with its overrides, as `clippy_jax.main` reads them, beside the schema."""
+    argv = ["main", *(flag for flag in flags if flag.startswith(("--config=", "--config.")))]
     private = absl.flags.FlagValues()
     values = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
     private(argv)
     parse(values.value)
-
-
-def check_flags(command: str) -> None:
-    """Parses a command's flags with the parser of its program; raises if one of them is not known."""
-    module, flags = program_and_flags(command)
-    if importlib.util.find_spec(f"{module}.__main__") if _is_package(module) else False:
-        module = f"{module}.__main__"
-    program = importlib.import_module(module)
-    parser = getattr(program, "flags", None)
-    if any(flag.startswith("--config=") for flag in flags):
-        check_configuration(flags)
-        flags = [flag for flag in flags if not re.match(r"--config[.]", flag)]
-    if callable(parser):
-        parsed = parser()
-        assert isinstance(parsed, argparse.ArgumentParser)
-        parsed.parse_args(flags)
-    elif flags:  # absl's
-        known = absl.flags.FLAGS
-        for flag in flags:
-            assert flag.removeprefix("--").partition("=")[0] in known, f"{flag} is not a flag of {module}"
-
-
-def _is_package(module: str) -> bool:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None, f"there is no program {module}"
-    return spec.submodule_search_locations is not None
 
 
 def check_files(command: str) -> None:
@@ -114,10 +102,30 @@ COMMANDS = [(page, command) for page in PAGES for command in commands_of(page.re
 
 
 @pytest.mark.parametrize("page, command", COMMANDS, ids=[f"{page.name}: {command[:60]}" for page, command in COMMANDS])
-def test_every_command_is_one_that_its_program_understands(page, command):
+def test_every_command_is_one_that_its_program_understands(page, command, monkeypatch):
+    monkeypatch.chdir(ROOT)
     check_files(command)
     if not any(command.startswith(beginning) for beginning in ELSEWHERE):
         check_flags(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_and_field_named_in_the_text_is_there(page):
+    fields = runpy.run_path(str(ROOT / "configs" / "b16.py"))["get_config"]().to_dict()
+    importlib.import_module("clippy_jax.main")
+    known = set(absl.flags.FLAGS)
+    for module in ("clippy_jax.evaluate", "clippy_jax.segment"):
+        known |= set(re.findall(r"--(\w+)", importlib.import_module(module).flags().format_help()))
+    for tool in (ROOT / "tools").glob("*.py"):
+        known |= set(re.findall(r'add_argument\("--(\w+)"', tool.read_text()))
+    for code in code_in_text(page.read_text()):
+        for key in re.findall(r"^(?:--)?config\.([\w.]*\w)", code):
+            group = fields
+            for name in key.split("."):
+                assert name in group, f"`{code}` is no field of the configuration"
+                group = group[name]
+        unknown = {flag for flag in re.findall(r"^--(\w+)", code) if flag not in known}
+        assert not unknown, f"`{code}` is a flag of no program"
 
 
 def test_make_targets_are_there():
@@ -136,14 +144,15 @@ def test_nothing_is_listed_that_no_page_names():
     [
         ("python -m clippy_jax.evaluate --checkpoint=runs/b16 --imagnet=x", "unrecognized arguments: --imagnet=x"),
         ("python -m clippy_jax.evalute --checkpoint=runs/b16", "there is no program clippy_jax.evalute"),
-        ("python -m clippy_jax.main --config=configs/b16.py --workdr=x", "--workdr=x is not a flag of"),
-        ("python -m clippy_jax.main --config=configs/b16.py --workdir=x --config.inptu.train=x", "inptu"),
+        ("python -m clippy_jax.main --config=configs/shapes.py --workdr=x", "--workdr=x is not a flag of"),
+        ("python -m clippy_jax.main --config=configs/shapes.py --workdir=x --config.inptu.train=x", "inptu"),
         ("python tools/benchmrk.py step", "there is no tools/benchmrk.py"),
         ("python tools/benchmark.py stp --output=x.json", "invalid choice: 'stp'"),
         ("make coffee", "teach it, or say why not in ELSEWHERE"),
     ],
 )
-def test_a_wrong_command_would_be_found(command, complaint, capsys):
+def test_a_wrong_command_would_be_found(command, complaint, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
     with pytest.raises((Exception, SystemExit)) as error:
         check_flags(command)
     assert complaint in str(error.value) + capsys.readouterr().err
@@ -175,9 +184,7 @@ BLOCKS = [(page, block) for page in PAGES for block in python_blocks_of(page.rea
 
 @pytest.mark.parametrize("page, block", BLOCKS, ids=[f"{page.name}, block {i}" for i, (page, _) in enumerate(BLOCKS)])
 def test_python_blocks_run(page, block, demo_folder, monkeypatch, tmp_path):
-    """In a folder as `make demo` leaves it, on a model of a few thousand parameters."""
+    """In a folder as `make demo` leaves it."""
+    (tmp_path / "block.py").write_text(block)
     monkeypatch.chdir(demo_folder)
-    script = tmp_path / "block.py"
-    script.write_text(block)
-    runpy.run_path(str(script))
-    assert os.listdir(demo_folder)
+    runpy.run_path(str(tmp_path / "block.py"))
