@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests import small_run
+from tests.xla_flags import xla_flags
 
 PROGRAM = ("-m", "clippy_jax.main")
 
@@ -58,7 +59,7 @@ def start(flags: Sequence[str], programs: Sequence[Sequence[str]], devices: int 
         address = f"localhost:{free.getsockname()[1]}"
     environment = os.environ | {
         "PYTHONPATH": str(small_run.ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": xla_flags(devices),
     }
     together = [f"--coordinator_address={address}", f"--process_count={len(programs)}"]
     return [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import runpy
 import socket
@@ -20,6 +21,7 @@ from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
 from clippy_jax.weights.load import load_checkpoint
+from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -198,11 +200,9 @@ def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config,
     )
     half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))
     command = [sys.executable, "-c", script, f"localhost:{port}"]
-    environment = {
+    environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "XLA_FLAGS": xla_flags(devices=4),
     }
     processes = [
         subprocess.Popen(

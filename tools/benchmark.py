@@ -41,8 +41,8 @@ MODULES = {
 }
 
 
-def main() -> None:
-    """Parses the command line, measures, prints and writes the report."""
+def flags() -> argparse.ArgumentParser:
+    """The program's flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -69,6 +69,12 @@ def main() -> None:
     for command in (step, inference):
         command.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
         command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
+    return parser
+
+
+def main() -> None:
+    """Parses the command line, measures, prints and writes the report."""
+    parser = flags()
     arguments = vars(parser.parse_args())
     command, output = arguments.pop("command"), arguments.pop("output")
     if np.min([arguments.get("batch_size", 1)]) < 1 or arguments.get("steps", 1) < 1:

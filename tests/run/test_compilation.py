@@ -26,7 +26,8 @@ print(programs.program(*arguments)(*arguments))
 
 
 def run(workdir, **environment):
-    environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    environment = inherited | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
     finished = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(workdir)],
         capture_output=True,

@@ -45,7 +45,7 @@ def run(*arguments, **environment):
             {"images/s", "GB", "GFLOP", "TFLOP/s", SHARE},
         ),
         (("loss", "--steps=2"), 10, {"s", "MB"}),
-        (("memory",), 12, {"GB a device"}),
+        (("memory",), 6, {"GB a device"}),
         (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 5, {"images per CPU-second", "1 / 255"}),
     ],
