@@ -1,0 +1,79 @@
+r"""Serves a page on which a checkpoint names the patches of any image.
+
+clippy-jax demo --checkpoint=runs/shapes
+clippy-jax demo --checkpoint=clippy_5k.pt --second_checkpoint=runs/b16 --port=8000
+"""
+
+import importlib.util
+import os
+import pathlib
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from clippy_jax.command_line import Parser
+from clippy_jax.errors import InputError, exit_with_one_line
+
+LOOPBACK = "127.0.0.1"
+GRADIO = "gradio>=6.31,<7"
+
+
+def flags() -> Parser:
+    """The program's flags."""
+    parser = Parser(prog="clippy-jax demo", description="Serves a page on which a checkpoint names patches of images.")
+    parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
+    parser.add_argument("--second_checkpoint", help="another one, to see side by side with the first")
+    parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
+    parser.add_argument("--host", default=LOOPBACK, help="address to serve on; 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, default=7860, help="port to serve on (7860)")
+    return parser
+
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Checks the command, loads the checkpoints and serves the page until it is interrupted."""
+    args = flags().parse_args(arguments)
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError(f'the demo needs Gradio, which is not installed: pip install "{GRADIO}"')
+    _check_address(args.host, args.port)
+    # Imported here so that a wrong command is answered at once.
+    import clippy_jax
+    from clippy_jax.demo.embedder import Embedder
+    from clippy_jax.demo.examples import write_examples
+    from clippy_jax.demo.uploads import open_upload
+    from clippy_jax.demo.words import parse_words
+
+    checkpoints = [args.checkpoint, *([args.second_checkpoint] if args.second_checkpoint else [])]
+    embedders = [Embedder(clippy_jax.load(path, args.tokenizer), path) for path in checkpoints]
+    with tempfile.TemporaryDirectory(prefix="clippy_demo_") as folder:
+        # Read by Gradio when it is imported: no statistics and no look for news, and uploads that end with the process.
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "GRADIO_TEMP_DIR": folder,
+        }
+        from clippy_jax.demo import page
+
+        if args.host != LOOPBACK:
+            print("Whoever reaches this machine's port can use the page: it asks for no password", file=sys.stderr)
+        folder = pathlib.Path(folder)
+        page.serve(page.build(embedders, write_examples(folder), folder), args.host, args.port)
+
+
+def _check_address(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port={port} must be from 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"--host={host} --port={port} cannot be served on ({error.strerror}); "
+                f"choose another port, for example --port={port % 65535 + 1}"
+            ) from None
+
+
+if __name__ == "__main__":
+    main()
