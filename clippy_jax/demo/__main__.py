@@ -41,8 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import clippy_jax
     from clippy_jax.demo.embedder import Embedder
     from clippy_jax.demo.examples import write_examples
-    from clippy_jax.demo.uploads import open_upload
-    from clippy_jax.demo.words import parse_words
 
     checkpoints = [args.checkpoint, *([args.second_checkpoint] if args.second_checkpoint else [])]
     embedders = [Embedder(clippy_jax.load(path, args.tokenizer), path) for path in checkpoints]
@@ -55,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         from clippy_jax.demo import page
 
+        folder = pathlib.Path(folder)
+        blocks = page.build(embedders, write_examples(folder), folder)
         if args.host != LOOPBACK:
             print("Whoever reaches this machine's port can use the page: it asks for no password", file=sys.stderr)
-        folder = pathlib.Path(folder)
-        page.serve(page.build(embedders, write_examples(folder), folder), args.host, args.port)
+        page.serve(blocks, args.host, args.port)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -1,7 +1,7 @@
 """How the page looks. Its fonts are the system's: nothing is fetched from anywhere."""
 
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1280px !important; margin: 0 auto !important; }
 #title h1 { margin: 0; font-size: 1.6rem; }
 #title p { margin: .2rem 0 0; color: var(--body-text-color-subdued); }
 .problem { border-left: 4px solid #d92d20; border-radius: 6px; padding: .6rem .8rem; }
@@ -23,6 +23,13 @@ table.figures td { overflow-wrap: anywhere; }
 .bar { background: var(--border-color-primary); }
 .bar > span { display: block; height: 100%; background: var(--color-accent); }
 .number { min-width: 3.6rem; text-align: right; font-variant-numeric: tabular-nums; }
+@media (max-width: 760px) { /* on a phone the results come before the settings */
+  .inputs { display: contents !important; }
+  .inputs > * { flex: 1 1 100% !important; }
+  .results { order: 1; }
+  .settings { order: 2; }
+  #image { height: 180px !important; }
+}
 .absent { color: var(--body-text-color-subdued); }
 """
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")

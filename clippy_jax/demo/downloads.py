@@ -45,9 +45,9 @@ def summary(
 
 
 def write(folder: pathlib.Path, stem: str, overlay: PIL.Image.Image, mask: PIL.Image.Image, figures: dict) -> list[str]:
-    """Writes the three files into a folder; returns their paths."""
+    """Writes the three files into a folder; returns their paths, in that order."""
     paths = [folder / f"{stem}_{kind}" for kind in ("overlay.png", "mask.png", "segments.json")]
-    overlay.save(paths[0])
+    overlay.save(paths[0], compress_level=1)  # a visitor waits for it; smaller files take several times as long
     mask.save(paths[1])
     paths[2].write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return [str(path) for path in paths]

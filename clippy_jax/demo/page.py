@@ -15,6 +15,7 @@ from clippy_jax.demo.words import parse_words
 from clippy_jax.errors import InputError
 
 SEGMENTS, CLASSIFICATION, GROUPS, TWO_CHECKPOINTS = "segments", "classification", "groups", "two checkpoints"
+OPACITY, RESOLUTION = 0.6, 1.0  # to begin with
 WAITING_VISITORS = 20  # a request beyond them is refused at once
 FILES_KEPT_SECONDS = 3600
 PICTURE_PIXELS = 440  # the height of a picture on the page
@@ -30,6 +31,9 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example], folder: pa
       folder: for the files that visitors download; they are removed after an hour.
     """
     first = embedders[0]
+    # Compiles what the first visitor would wait for.
+    for embedder in embedders:
+        views.segments(embedder, open_upload(examples[0].path), parse_words(examples[0].words), RESOLUTION, OPACITY)
     with gr.Blocks(title="CLIPpy", analytics_enabled=False, delete_cache=(600, FILES_KEPT_SECONDS)) as page:
         tab, point = gr.State(SEGMENTS), gr.State(None)
         gr.HTML(
@@ -38,37 +42,36 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example], folder: pa
             elem_id="title",
         )
         with gr.Row():
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_classes="inputs"):
                 image = _image_upload(examples[0].path)
                 problem = gr.HTML(visible=False, elem_id="problem")
                 words = gr.Textbox(
                     examples[0].words,
                     label="Words, with commas between them",
                     placeholder="zebra, grass, sky",
-                    lines=2,
                     max_lines=4,
-                    submit_btn=False,
                     elem_id="words",
                 )
                 look = gr.Button("Find these words", variant="primary", elem_id="look")
-                opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity of the colours", elem_id="opacity")
-                resolution = gr.Slider(
-                    0.5,
-                    3,
-                    1,
-                    step=0.25,
-                    label="Resolution",
-                    info=f"1 is that of training: {first.model.image_size} pixels along the short side",
-                    elem_id="resolution",
-                )
-                gr.Examples(
-                    [[example.path, example.words] for example in examples],
-                    inputs=[image, words],
-                    examples_per_page=12,
-                    visible_columns=[0],
-                    elem_id="examples",
-                )
-            with gr.Column(scale=8, min_width=320), gr.Tabs():
+                with gr.Column(elem_classes="settings"):
+                    opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the colours", elem_id="opacity")
+                    resolution = gr.Slider(
+                        0.5,
+                        3,
+                        RESOLUTION,
+                        step=0.25,
+                        label="Resolution",
+                        info=f"1 is that of training: {first.model.image_size} pixels along the short side",
+                        elem_id="resolution",
+                    )
+                    gr.Examples(
+                        [[example.path, example.words] for example in examples],
+                        inputs=[image, words],
+                        examples_per_page=12,
+                        visible_columns=[0],
+                        elem_id="examples",
+                    )
+            with gr.Column(scale=8, min_width=320, elem_classes="results"), gr.Tabs():
                 with gr.Tab("Segments", elem_id="segments-tab") as segments_tab, gr.Row():
                     with gr.Column(scale=6, min_width=300):
                         overlay = _picture("segments", "The image, its segments tinted in the colours of the legend")
@@ -131,7 +134,7 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example], folder: pa
             view, found, embedded = views.segments(first, image, words, resolution, opacity, point)
             request = pathlib.Path(tempfile.mkdtemp(dir=folder))
             paths = views.write_downloads(request, pathlib.Path(path).stem, first, words, view, found, embedded)
-            new = {overlay: view.picture, legend: view.figures, **_offered(files, paths)}
+            new = {overlay: paths[0], legend: view.figures, **_offered(files, paths)}
             new |= {hint: gr.update(visible=point is None), patch_column: gr.update(visible=point is not None)}
             if point is not None:
                 view = views.patch(first, image, words, resolution, point)
@@ -205,7 +208,7 @@ def _picture(name: str, alternative_text: str) -> gr.Image:
     return gr.Image(
         show_label=False,
         interactive=False,
-        format="png",
+        format="jpeg",
         height=PICTURE_PIXELS,
         buttons=["fullscreen"],
         alt_text=alternative_text,

@@ -101,7 +101,7 @@ def groups(
     opacity: float,
     count: int,
 ) -> View:
-    """Groups of patches, made without words; if there are words, each group has the one that names most of its pixels."""
+    """Groups of patches, made without words; if there are words, each group has the one that names most of it."""
     embedded = embedder.image(image, resolution)
     found = group_pixels(embedded.patches, count, image.height, image.width)
     colours = {group: colour(group) for group in range(len(found.shares))}
