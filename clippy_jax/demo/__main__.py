@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         from clippy_jax.demo import page
 
-        folder = pathlib.Path(folder)
-        blocks = page.build(embedders, write_examples(folder), folder)
+        blocks = page.build(embedders, write_examples(pathlib.Path(folder)))
         if args.host != LOOPBACK:
             print("Whoever reaches this machine's port can use the page: it asks for no password", file=sys.stderr)
         page.serve(blocks, args.host, args.port)

@@ -15,11 +15,12 @@ table.figures tr, table.figures th, table.figures td { border: 0 !important; }
 table.figures tr { border-bottom: 1px solid var(--border-color-primary) !important; }
 table.figures th, table.figures td { padding: .3rem .4rem; }
 table.figures th span { color: inherit; font: inherit; }
-table.figures td { overflow-wrap: anywhere; }
+table.figures td { overflow-wrap: break-word; }
+table.figures td.name { max-width: 9rem; }
 .swatch { display: inline-block; width: 1rem; height: 1rem; border-radius: 4px; vertical-align: -2px; }
 .swatch.untinted { border: 1px dashed var(--body-text-color-subdued); }
 .measure { display: flex; align-items: center; gap: .6rem; }
-.bar { flex: 1; min-width: 3rem; height: .5rem; border-radius: .25rem; overflow: hidden; }
+.bar { flex: 1; min-width: 2rem; height: .5rem; border-radius: .25rem; overflow: hidden; }
 .bar { background: var(--border-color-primary); }
 .bar > span { display: block; height: 100%; background: var(--color-accent); }
 .number { min-width: 3.6rem; text-align: right; font-variant-numeric: tabular-nums; }
@@ -29,6 +30,8 @@ table.figures td { overflow-wrap: anywhere; }
   .results { order: 1; }
   .settings { order: 2; }
   #image { height: 180px !important; }
+  .shown { height: auto !important; }
+  #title h1 { font-size: 1.3rem; }
 }
 .absent { color: var(--body-text-color-subdued); }
 """

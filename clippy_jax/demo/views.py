@@ -1,15 +1,15 @@
 """What each tab of the page shows, from an image and words; no Gradio here."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
 
 from clippy_jax.analysis.palette import colour
 from clippy_jax.datasets.vocabulary import BACKGROUND
-from clippy_jax.demo import downloads, painting, tables
+from clippy_jax.demo import downloads, markup, painting
 from clippy_jax.demo.embedder import EmbeddedImage, Embedder
 from clippy_jax.demo.groups import group_pixels
 from clippy_jax.demo.segments import Segments, name_pixels, probabilities
@@ -20,10 +20,18 @@ MOST_NAMES = 5  # of a chosen patch
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A picture of the image and the figures that belong to it, as HTML."""
+    """An image that is painted on, as the page shows it, and the figures that belong to it, as HTML."""
 
-    picture: PIL.Image.Image
+    image: PIL.Image.Image
     figures: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentsView(View):
+    """Also the index mask, at the size of the visitor's image, and the figures ready for JSON."""
+
+    mask: PIL.Image.Image
+    summary: dict[str, Any]
 
 
 def word_colours(words: Sequence[str]) -> dict[int, painting.Colour]:
@@ -39,17 +47,19 @@ def segments(
     resolution: float,
     opacity: float,
     point: tuple[float, float] | None = None,
-) -> tuple[View, Segments, EmbeddedImage]:
-    """The segments that words name, with a frame around the patch under a point; also what they were made from."""
+) -> SegmentsView:
+    """The segments that words name, with a frame around the patch under a point."""
     embedded = embedder.image(image, resolution)
     found = _named(embedder, embedded, words, image)
     colours = word_colours(words)
-    picture = painting.overlay(image, found.labels, colours, opacity)
+    painted = painting.overlay(image, found.labels, colours, opacity)
     grid = embedded.patches.shape[:2]
     if point is not None:
-        picture = painting.mark_patch(picture, patch_at(point, grid), grid)
-    figures = tables.segments_table(found, words, colours) + tables.note(_seen_as(embedded))
-    return View(picture, figures), found, embedded
+        painted = painting.mark_patch(painted, patch_at(point, grid), grid)
+    figures = markup.segments_table(found, words, colours) + markup.note(_seen_as(embedded))
+    mask = downloads.index_mask(found, colours)
+    summary = downloads.summary(found, words, colours, embedder.name, embedded.fed)
+    return SegmentsView(painted, figures, mask, summary)
 
 
 def patch(
@@ -65,24 +75,9 @@ def patch(
     chosen = patch_at(point, grid)
     names = probabilities(embedder.words(words) @ embedded.patches[chosen], embedder.logit_scale)
     similar = similarity_to_patch(embedded.patches, chosen)
-    picture = painting.mark_patch(painting.heat_map(image, similar), chosen, grid)
+    painted = painting.mark_patch(painting.heat_map(image, similar), chosen, grid)
     note = f"Cosine with the framed patch: from {similar.min():.2f} (dark) to {similar.max():.2f} (bright)."
-    return View(picture, tables.probabilities_table(words, names, MOST_NAMES) + tables.note(note))
-
-
-def write_downloads(
-    folder: pathlib.Path,
-    stem: str,
-    embedder: Embedder,
-    words: Sequence[str],
-    view: View,
-    found: Segments,
-    embedded: EmbeddedImage,
-) -> list[str]:
-    """Writes overlay, index mask and figures of `segments` into a folder; returns their paths."""
-    colours = word_colours(words)
-    figures = downloads.summary(found, words, colours, embedder.name, embedded.fed)
-    return downloads.write(folder, stem, view.picture, downloads.index_mask(found, colours), figures)
+    return View(painted, markup.probabilities_table(words, names, MOST_NAMES) + markup.note(note))
 
 
 def classification(embedder: Embedder, image: PIL.Image.Image, words: Sequence[str], resolution: float) -> str:
@@ -90,7 +85,7 @@ def classification(embedder: Embedder, image: PIL.Image.Image, words: Sequence[s
     embedded = embedder.image(image, resolution)
     likely = probabilities(embedder.words(words) @ embedded.pooled, embedder.logit_scale)
     note = f"The image as one embedding ({embedder.model.config.pooling} pooling). {_seen_as(embedded)}"
-    return tables.probabilities_table(words, likely) + tables.note(note)
+    return markup.probabilities_table(words, likely) + markup.note(note)
 
 
 def groups(
@@ -112,8 +107,8 @@ def groups(
     note = (
         "Each patch goes to the principal component of the image's patches that it is most like; no word plays a part."
     )
-    picture = painting.overlay(image, found.labels, colours, opacity)
-    return View(picture, tables.groups_table(found, colours, named) + tables.note(note))
+    painted = painting.overlay(image, found.labels, colours, opacity)
+    return View(painted, markup.groups_table(found, colours, named) + markup.note(note))
 
 
 def _named(embedder: Embedder, embedded: EmbeddedImage, words: Sequence[str], image: PIL.Image.Image) -> Segments:

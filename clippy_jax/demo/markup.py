@@ -1,4 +1,4 @@
-"""Figures as HTML: words with their colours, shares and probabilities. What a visitor typed is escaped."""
+"""Figures and messages as HTML. What a visitor typed is escaped."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from clippy_jax.demo.painting import Colour
 from clippy_jax.demo.segments import Segments
 
+SHARE = '<span title="of the image\'s pixels">share</span>'
 CONFIDENCE_HELP = "mean probability of the word, among those typed, over the pixels that it names"
 
 
@@ -17,7 +18,7 @@ def segments_table(segments: Segments, words: Sequence[str], colours: Mapping[in
         share, confidence = segments.shares[index], segments.confidences[index]
         figures = (_bar(share), _percent(confidence)) if share else ('<span class="absent">not found</span>', "")
         rows.append((_swatch(colours.get(index)), html.escape(words[index]), *figures))
-    return _table(("", "word", "share of the image", f'<span title="{CONFIDENCE_HELP}">confidence</span>'), rows)
+    return _table(("", "word", SHARE, f'<span title="{CONFIDENCE_HELP}">confidence</span>'), rows)
 
 
 def groups_table(segments: Segments, colours: Mapping[int, Colour], words: Sequence[str] | None) -> str:
@@ -26,7 +27,7 @@ def groups_table(segments: Segments, colours: Mapping[int, Colour], words: Seque
     for group, share in enumerate(segments.shares):
         like = [html.escape(words[group])] if words else []
         rows.append((_swatch(colours[group]), f"group {group + 1}", _bar(share), *like))
-    return _table(("", "group", "share of the image", *(["mostly"] if words else [])), rows)
+    return _table(("", "group", SHARE, *(["mostly"] if words else [])), rows)
 
 
 def probabilities_table(words: Sequence[str], probabilities: Iterable[float], most: int | None = None) -> str:
@@ -41,7 +42,7 @@ def error(message: str) -> str:
 
 
 def heading(text: str) -> str:
-    """A heading over figures or a picture."""
+    """A heading over figures or an image."""
     return f'<h3 class="over">{html.escape(text)}</h3>'
 
 
