@@ -14,8 +14,12 @@ def parse_words(text: str | None) -> list[str]:
     Raises:
       InputError: there are fewer than two, more than `MOST_WORDS`, or one is longer than `LONGEST_WORD`.
     """
-    words = [" ".join(word.split()) for word in re.split(r"[,;\n]", text or "")]
-    words = list({word.lower(): word for word in reversed(words) if word}.values())[::-1]
+    distinct = {}
+    for word in re.split(r"[,;\n]", text or ""):
+        word = " ".join(word.split())
+        if word:
+            distinct.setdefault(word.lower(), word)
+    words = list(distinct.values())
     if not words:
         raise InputError("No words yet: type what to look for, with commas between the words, such as: zebra, grass")
     if len(words) == 1:
