@@ -71,7 +71,7 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example]) -> gr.Bloc
             "api_visibility": "private",
         }
         set_it = {"queue": False, "api_visibility": "private"}
-        sliders = [slider.release for slider in (resolution, opacity, groups.count)]
+        sliders = [slider.change for slider in (resolution, opacity, groups.count)]
         gr.on([page.load, words.submit, find.click, *sliders], **show_it)
         image.change(lambda: None, None, point, **set_it).then(**show_it)
         segments.overlay.select(_point, image, point, **set_it).then(**show_it)

@@ -42,7 +42,8 @@ class WholeModel(ColourModel, Model):
 
 def test_at_the_training_resolution_the_labels_are_those_of_the_model():
     model = WholeModel()
-    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8))
+    colours = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    image = PIL.Image.fromarray(colours).resize((150, 90), PIL.Image.Resampling.NEAREST)
     words = ["red", "lime", "grey", "blue"]
     embedder = Embedder(model, "model")
     similarities = embedder.image(image, 1.0).patches @ embedder.words(words).T
