@@ -1,9 +1,10 @@
 r"""Serves a page on which a checkpoint names the patches of any image.
 
-clippy-jax demo --checkpoint=runs/shapes
-clippy-jax demo --checkpoint=clippy_5k.pt --second_checkpoint=runs/b16 --port=8000
+python -m clippy_jax.demo --checkpoint=runs/shapes
+python -m clippy_jax.demo --checkpoint=clippy_5k.pt --second_checkpoint=runs/b16 --port=8000
 """
 
+import argparse
 import importlib.util
 import os
 import pathlib
@@ -15,13 +16,17 @@ from collections.abc import Sequence
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
 
+PROGRAM = "python -m clippy_jax.demo"
 LOOPBACK = "127.0.0.1"
 GRADIO = "gradio>=6.31,<7"
+SHAPES_VOCABULARY = 128  # pieces of text; a checkpoint with no more knows Shapes alone, and no photographs
+EXAMPLES = (__doc__ or "").partition("\n\n")[2]
 
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser(prog="clippy-jax demo", description="Serves a page on which a checkpoint names patches of images.")
+    parser = Parser(prog=PROGRAM, description="Serves a page on which a checkpoint names the patches of any image.")
+    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--second_checkpoint", help="another one, to see side by side with the first")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
@@ -43,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from clippy_jax.demo.examples import write_examples
 
     checkpoints = [args.checkpoint, *([args.second_checkpoint] if args.second_checkpoint else [])]
-    embedders = [Embedder(clippy_jax.load(path, args.tokenizer), path) for path in checkpoints]
+    models = [clippy_jax.load(path, args.tokenizer) for path in checkpoints]
+    for path, model in zip(checkpoints, models):
+        print(f"{path}: {model}", flush=True)
+    embedders = [Embedder(model, path) for path, model in zip(checkpoints, models)]
     with tempfile.TemporaryDirectory(prefix="clippy_demo_") as folder:
         # Read by Gradio when it is imported: no statistics and no look for news, and uploads that end with the process.
         os.environ |= {
@@ -53,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         from clippy_jax.demo import page
 
-        blocks = page.build(embedders, write_examples(pathlib.Path(folder)))
+        photographs = all(model.config.text.vocabulary_size > SHAPES_VOCABULARY for model in models)
+        blocks = page.build(embedders, write_examples(pathlib.Path(folder), photographs))
         if args.host != LOOPBACK:
             print("Whoever reaches this machine's port can use the page: it asks for no password", file=sys.stderr)
         page.serve(blocks, args.host, args.port)

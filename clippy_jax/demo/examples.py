@@ -1,4 +1,4 @@
-"""Example images: scenes that the project renders, and those of scikit-image where that is installed."""
+"""Example images: scenes that the project renders, and photographs of scikit-image where that is installed."""
 
 import dataclasses
 import importlib.util
@@ -12,7 +12,7 @@ from clippy_jax.shapes import rendering, scenes
 IMAGE_PIXELS = 480
 # Scenes of the held-out split that show much at once: two or three objects, on every kind of place.
 SCENES = (21, 14, 12, 18, 5, 1)
-SKIMAGE_WORDS = {
+PHOTOGRAPHS = {
     "chelsea.png": "cat, blanket, wall",
     "astronaut.png": "astronaut, flag, space shuttle, helmet",
     "coffee.png": "cup of coffee, spoon, saucer, table",
@@ -28,9 +28,9 @@ class Example:
     words: str
 
 
-def write_examples(folder: pathlib.Path) -> list[Example]:
-    """Renders the scenes into a folder and copies those of scikit-image there."""
-    return [*(_scene(folder, index) for index in SCENES), *_skimage_images(folder)]
+def write_examples(folder: pathlib.Path, photographs: bool) -> list[Example]:
+    """Renders the scenes into a folder; where photographs are wanted, they are copied there too and come first."""
+    return [*(_photographs(folder) if photographs else ()), *(_scene(folder, index) for index in SCENES)]
 
 
 def _scene(folder: pathlib.Path, index: int) -> Example:
@@ -42,11 +42,11 @@ def _scene(folder: pathlib.Path, index: int) -> Example:
     return Example(str(path), ", ".join([*names, scene.place]))
 
 
-def _skimage_images(folder: pathlib.Path) -> list[Example]:
+def _photographs(folder: pathlib.Path) -> list[Example]:
     """Those that scikit-image brings along; others it would have to fetch."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         return []
     data = pathlib.Path(spec.origin).parent / "data"
-    there = [(data / name, words) for name, words in SKIMAGE_WORDS.items() if (data / name).is_file()]
+    there = [(data / name, words) for name, words in PHOTOGRAPHS.items() if (data / name).is_file()]
     return [Example(shutil.copy(path, folder), words) for path, words in there]

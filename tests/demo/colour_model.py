@@ -15,11 +15,16 @@ class ColourModel:
     """A patch's embedding is its mean colour, a word's the colour that it names, the image's the mean over patches."""
 
     def __init__(self):
-        self.config = SimpleNamespace(image=SimpleNamespace(patch_size=PATCH), pooling="avg")
+        self.config = SimpleNamespace(
+            text=SimpleNamespace(vocabulary_size=128), image=SimpleNamespace(patch_size=PATCH), pooling="avg"
+        )
         self.image_size = IMAGE_SIZE
         self.params = {"logit_scale": np.log(LOGIT_SCALE)}
         self.images_encoded = 0
         self.texts_encoded = []
+
+    def __repr__(self):
+        return "a model that knows colours"
 
     def encode_image(self, images):
         self.images_encoded += len(images)

@@ -17,7 +17,7 @@ def last_line(capsys, *flags: str) -> str:
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ([], "the following arguments are required: --checkpoint; see clippy-jax demo --help"),
+        ([], "the following arguments are required: --checkpoint; see python -m clippy_jax.demo --help"),
         (["--checkpoint=x", "--port=0"], "--port=0 must be from 1 to 65535"),
         (["--checkpoint=x", "--port=many"], "--port: invalid int value: 'many'"),
         (["--checkpoint=x", "--host=nowhere.invalid"], "--host=nowhere.invalid"),

@@ -43,7 +43,9 @@ def server(tmp_path_factory):
     command = ["-m", "tests.demo.serve_colours", "--checkpoint=runs/a", "--second_checkpoint=runs/b", f"--port={port}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+    printed = [process.stdout.readline() for _ in range(3)]
+    assert printed[:2] == ["runs/a: a model that knows colours\n", "runs/b: a model that knows colours\n"]
+    assert f"http://127.0.0.1:{port}" in printed[2]
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGINT)
     assert process.wait(SLOWEST_SECONDS) == 0
