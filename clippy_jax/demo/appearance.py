@@ -7,6 +7,7 @@ CSS = """
 .problem { border-left: 4px solid #d92d20; border-radius: 6px; padding: .6rem .8rem; }
 .problem { background: #fef3f2; color: #7a271a; }
 .dark .problem { background: #3b1411; color: #fecdca; }
+.shown img { max-height: 440px; object-fit: contain; }
 .note { margin: .5rem 0 0; font-size: .85rem; color: var(--body-text-color-subdued); }
 h3.over { margin: .8rem 0 .2rem; font-size: 1rem; overflow-wrap: anywhere; }
 table.figures { width: 100%; margin: 0; border: 0 !important; border-collapse: collapse; font-size: .95rem; }
@@ -30,7 +31,6 @@ table.figures td.name { max-width: 9rem; }
   .results { order: 1; }
   .settings { order: 2; }
   #image { height: 180px !important; }
-  .shown { height: auto !important; }
   #title h1 { font-size: 1.3rem; }
 }
 .absent { color: var(--body-text-color-subdued); }

@@ -17,7 +17,7 @@ from clippy_jax.errors import InputError
 OPACITY, RESOLUTION = 0.6, 1.0  # to begin with
 LOWEST_RESOLUTION, HIGHEST_RESOLUTION = 0.5, 3.0
 WAITING_VISITORS = 20  # a request beyond them is refused at once
-FILES_KEPT_SECONDS = 3600
+CLEANING_SECONDS, FILES_KEPT_SECONDS = 600, 3600  # how often, and how old files are that go
 TITLE = (
     "<h1>CLIPpy: words for every patch</h1><p>Drop an image, type words, and see which part of it each word names.</p>"
 )
@@ -31,7 +31,8 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example]) -> gr.Bloc
       examples: the first is there when the page opens.
     """
     _compile(embedders, examples[0])
-    with gr.Blocks(title="CLIPpy", analytics_enabled=False, delete_cache=(600, FILES_KEPT_SECONDS)) as page:
+    cleaning = (CLEANING_SECONDS, FILES_KEPT_SECONDS)
+    with gr.Blocks(title="CLIPpy", analytics_enabled=False, fill_width=True, delete_cache=cleaning) as page:
         gr.HTML(TITLE, elem_id="title")
         with gr.Row():
             with gr.Column(scale=3, min_width=320, elem_classes="inputs"):
@@ -129,7 +130,7 @@ def _words(text: str) -> gr.Textbox:
 
 
 def _sliders(image_size: int) -> tuple[gr.Slider, gr.Slider]:
-    opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the colours", elem_id="opacity")
+    opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity", elem_id="opacity")
     resolution = gr.Slider(
         LOWEST_RESOLUTION,
         HIGHEST_RESOLUTION,

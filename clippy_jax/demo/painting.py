@@ -12,6 +12,7 @@ Colour = tuple[int, int, int]
 
 SHOWN_PIXELS = 896  # along the long side of an image on the page
 HEAT_OPACITY = 0.75
+FRAME = ("black", *["white"] * 4, "black")  # of the chosen patch, from the inside out: seen on any image
 HEAT_COLOURS = "magma"  # of matplotlib: dark is unlike, bright is like
 
 
@@ -68,8 +69,8 @@ def mark_patch(image: PIL.Image.Image, patch: tuple[int, int], grid: tuple[int, 
     left, right = (round(edge * image.width / columns) for edge in (column, column + 1))
     top, bottom = (round(edge * image.height / rows) for edge in (row, row + 1))
     pen = PIL.ImageDraw.Draw(image)
-    for outwards, colour in ((3, (0, 0, 0)), (2, (255, 255, 255)), (1, (255, 255, 255)), (0, (0, 0, 0))):
-        pen.rectangle((left - outwards, top - outwards, right + outwards, bottom + outwards), outline=colour)
+    for outwards, line in enumerate(FRAME):
+        pen.rectangle((left - outwards, top - outwards, right + outwards, bottom + outwards), outline=line)
     return image
 
 

@@ -12,7 +12,6 @@ import PIL.Image
 from clippy_jax.demo import downloads, markup, views
 from clippy_jax.demo.embedder import Embedder
 
-SHOWN_HEIGHT = 440  # of an image, in pixels of the page
 GROUPS = 5  # to begin with
 HINT = "Click a patch of the image above: what would it be called, and which patches are like it?"
 
@@ -193,7 +192,6 @@ def _shown_image(name: str, alternative_text: str) -> gr.Image:
         show_label=False,
         interactive=False,
         format="jpeg",
-        height=SHOWN_HEIGHT,
         buttons=["fullscreen"],
         alt_text=alternative_text,
         elem_id=name,

@@ -94,6 +94,7 @@ class Visitor:
     def click_at(self, x, y):
         """Clicks a point of the segments, given as shares of their width and height."""
         image = self.page.locator("#segments img")
+        image.evaluate("image => image.decode()")
         image.scroll_into_view_if_needed()
         box = image.bounding_box()
         # The image lies in the middle of its element, as large as fits.

@@ -42,6 +42,6 @@ def test_a_patch_is_framed():
     image = PIL.Image.new("RGB", (80, 40), (100, 100, 100))
     marked = np.asarray(painting.mark_patch(image, (1, 2), (2, 4)))
     changed = np.argwhere((marked != 100).any(axis=2))
-    assert changed.min(axis=0).tolist() == [17, 37] and changed.max(axis=0).tolist() == [39, 63]
+    assert changed.min(axis=0).tolist() == [15, 35] and changed.max(axis=0).tolist() == [39, 65]
     assert (marked[25:35, 45:55] == 100).all()
     assert (np.asarray(image) == 100).all()
