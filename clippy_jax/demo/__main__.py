@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import os
 import pathlib
+import signal
 import socket
 import sys
 import tempfile
@@ -52,13 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path, model in zip(checkpoints, models):
         print(f"{path}: {model}", flush=True)
     embedders = [Embedder(model, path) for path, model in zip(checkpoints, models)]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl+C, so that the folder is removed
     with tempfile.TemporaryDirectory(prefix="clippy_demo_") as folder:
-        # Read by Gradio when it is imported: no statistics and no look for news, and uploads that end with the process.
-        os.environ |= {
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "GRADIO_TEMP_DIR": folder,
-        }
+        _set_up_gradio(folder, args.host)
         from clippy_jax.demo import page
 
         photographs = all(model.config.text.vocabulary_size > SHAPES_VOCABULARY for model in models)
@@ -66,6 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.host != LOOPBACK:
             print("Whoever reaches this machine's port can use the page: it asks for no password", file=sys.stderr)
         page.serve(blocks, args.host, args.port)
+
+
+def _set_up_gradio(folder: str, host: str) -> None:
+    """Sets what Gradio reads when it is imported: nothing is sent or fetched, and uploads go into a folder."""
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
+    # Gradio asks its own server whether it is there, which no proxy can tell.
+    direct = [LOOPBACK, "localhost", host, *filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy")])]
+    os.environ |= {"NO_PROXY": ",".join(direct), "no_proxy": ",".join(direct)}
 
 
 def _check_address(host: str, port: int) -> None:

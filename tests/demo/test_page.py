@@ -36,18 +36,19 @@ DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The program with two checkpoints on a free port; at the end, interrupted as by Ctrl+C."""
+    """The program with two checkpoints on a free port, on a machine without internet; at the end, told to end."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("demo")
     command = ["-m", "tests.demo.serve_colours", "--checkpoint=runs/a", "--second_checkpoint=runs/b", f"--port={port}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # one that nobody reaches
+    environment = os.environ | proxy | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     printed = [process.stdout.readline() for _ in range(3)]
     assert printed[:2] == ["runs/a: a model that knows colours\n", "runs/b: a model that knows colours\n"]
     assert f"http://127.0.0.1:{port}" in printed[2]
     yield f"http://127.0.0.1:{port}"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(SLOWEST_SECONDS) == 0
     assert not list(folder.iterdir())  # no upload outlives the program
 
