@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from clippy_jax.inference.label_maps import interpolation_weights
-
 STRIP_ROWS = 64  # pixels are named so many rows at a time, so that memory does not grow with the image's height
 
 
@@ -38,8 +36,7 @@ def name_pixels(similarities: Float[np.ndarray, "h w C"], logit_scale: float, he
     At the training resolution the labels are those of `Model.segment`.
     """
     grid_height, grid_width, classes = similarities.shape
-    rows = np.asarray(interpolation_weights(height, height, grid_height))
-    columns = np.asarray(interpolation_weights(width, width, grid_width))
+    rows, columns = _bilinear(height, grid_height), _bilinear(width, grid_width)
     wide = similarities.transpose(2, 0, 1) @ columns.T
     labels = np.empty((height, width), np.uint8)
     pixels, confidence = np.zeros(classes), np.zeros(classes)
@@ -51,3 +48,9 @@ def name_pixels(similarities: Float[np.ndarray, "h w C"], logit_scale: float, he
         pixels += np.bincount(named.ravel(), minlength=classes)
         confidence += np.bincount(named.ravel(), weights=probability.ravel(), minlength=classes)
     return Segments(labels, pixels / (height * width), confidence / np.maximum(pixels, 1))
+
+
+def _bilinear(length: int, patches: int) -> Float[np.ndarray, "length patches"]:
+    """`label_maps.interpolation_weights` without a compilation, which every new size of an image would wait for."""
+    position = np.clip((np.arange(length) + 0.5) * (patches / length) - 0.5, 0, patches - 1)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(patches))).astype(np.float32)
