@@ -65,7 +65,10 @@ def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tupl
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(new_state, key)
     shardings = state_sharding(shapes, mesh, config.parameter_sharding)
-    log_line(parameter_overview.get_parameter_overview(shapes.params, include_stats=False))
+    table, _ = parameter_overview.get_parameter_overview(shapes.params, include_stats=False).rsplit("\n", 1)
+    counts = {name: int(parameter_overview.count_parameters({name: tree})) for name, tree in shapes.params.items()}
+    counts["all"] = sum(counts.values())
+    log_line(table + "\nParameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
 
     if checkpointer.latest_step() is not None:
         placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)

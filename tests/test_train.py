@@ -7,12 +7,14 @@ import runpy
 import socket
 import subprocess
 import sys
+import types
+import typing
 
 import jax
 import numpy as np
 import pytest
 
-from clippy_jax.config import Config, TaskConfig, parse
+from clippy_jax.config import Config, LossConfig, TaskConfig, WandbConfig, parse
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.tasks import TASKS
 from clippy_jax.run.checkpointing import restore_arrays
@@ -181,6 +183,40 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(config, tmp_path):
     text = dataclasses.replace(config.model.text, vocabulary_size=10)
     with pytest.raises(InputError, match="config.model.text.vocabulary_size is 10, but the tokenizer in .* has"):
         train_and_evaluate(change(config, "model", text=text), tmp_path)
+
+
+def dataclasses_in(kind) -> set[type]:
+    """A configuration's dataclass and those of its groups."""
+    inner = [*typing.get_args(kind), *(typing.get_type_hints(kind).values() if dataclasses.is_dataclass(kind) else ())]
+    return set.union({kind} if dataclasses.is_dataclass(kind) else set(), *map(dataclasses_in, inner))
+
+
+def test_every_field_of_the_configuration_is_read_by_a_run(config, data, tmp_path, monkeypatch):
+    """An option that nothing reads would be a promise not kept (open_clip's patch dropout was one)."""
+    read = set()
+
+    def recording(self, name):
+        reader = sys._getframe(1).f_globals["__name__"]  # neither the schema's checks nor `dataclasses.asdict` count
+        if reader.startswith("clippy_jax.") and not reader.startswith("clippy_jax.config"):
+            read.add(name)
+        return object.__getattribute__(self, name)
+
+    # One that nothing reads: the test has to find it.
+    loss = dataclasses.make_dataclass("Loss", [("temperature", float, 0.07)], bases=(LossConfig,), frozen=True)
+    config = dataclasses.replace(config, loss=loss("softmax", "mean"), wandb=WandbConfig("clippy", "tiny"))
+    tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 2)}
+    config = change(change(config, "schedule", stop_step=1), "evals", tasks=tasks)
+    wandb = types.SimpleNamespace(
+        init=lambda **_: types.SimpleNamespace(id="7", log=lambda *_, **__: None, finish=lambda: None), Error=OSError
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    kinds = dataclasses_in(Config) | {loss}
+    for kind in kinds:
+        monkeypatch.setattr(kind, "__getattribute__", recording)
+    train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    assert len(kinds) == 14
+    assert {field.name for kind in kinds for field in dataclasses.fields(kind)} - read == {"temperature"}
 
 
 def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config, tmp_path):
