@@ -13,15 +13,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from clippy_jax.config_parser import Range, parse_value
+from clippy_jax.config_parser import parse_value
 from clippy_jax.errors import InputError
 
-Count = Annotated[int, Range(1)]
-CountOrZero = Annotated[int, Range(0)]
-Seed = Annotated[int, Range(0, 2**32 - 1)]  # of a larger one, JAX would keep the last 32 bits
-Positive = Annotated[float, Range(0, low_is_open=True)]
-PositiveOrZero = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1, high_is_open=True)]
+Count = Annotated[int, "at least 1", lambda n: n >= 1]
+CountOrZero = Annotated[int, "at least 0", lambda n: n >= 0]
+Buckets = Annotated[int, "at least 4", lambda n: n >= 4]
+Seed = Annotated[int, "from 0 to 2**32 - 1", lambda n: 0 <= n < 2**32]  # JAX would drop a larger one's upper bits
+Positive = Annotated[float, "above 0", lambda x: x > 0]
+PositiveOrZero = Annotated[float, "at least 0", lambda x: x >= 0]
+Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TextTowerConfig:
     head_width: Count  # features per head (d_kv)
     mlp_width: Count  # hidden features of the MLP (d_ff)
     gated_mlp: bool  # gated GELU (T5 1.1) instead of ReLU (T5)
-    relative_buckets: Annotated[int, Range(4)]  # buckets of the relative position bias
+    relative_buckets: Buckets  # buckets of the relative position bias
     relative_max_distance: Count  # distance from which on all positions share the last bucket
     embedding_width: Count  # features of the sentence embedding
     dropout: Share  # rate of every dropout in training
@@ -202,19 +203,21 @@ def parse_model(values: Mapping[str, Any]) -> ModelConfig:
 def check_model(model: ModelConfig) -> None:
     """Raises `InputError` where two fields of a model contradict each other."""
     image, text = model.image, model.text
-    if image.width % image.heads:
-        raise InputError(f"model.image.width is {image.width}, which its {image.heads} heads do not divide")
+    _require(
+        image.width % image.heads == 0,
+        f"model.image.width is {image.width}, which its {image.heads} heads do not divide",
+    )
     check_image_size(image.image_size, image, "model.image.image_size")
-    if text.relative_max_distance <= text.relative_buckets // 4:
-        raise InputError(
-            f"model.text.relative_max_distance is {text.relative_max_distance}; with {text.relative_buckets} buckets "
-            f"it must be above {text.relative_buckets // 4}"
-        )
-    if not model.image_projection and image.width != text.embedding_width:
-        raise InputError(
-            f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: "
-            "set model.image_projection=True or make them equal"
-        )
+    _require(
+        text.relative_max_distance > text.relative_buckets // 4,
+        f"model.text.relative_max_distance is {text.relative_max_distance}; with {text.relative_buckets} buckets it "
+        f"must be above {text.relative_buckets // 4}",
+    )
+    _require(
+        model.image_projection or image.width == text.embedding_width,
+        f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: "
+        "set model.image_projection=True or make them equal",
+    )
 
 
 def check_image_size(size: int, image: ImageTowerConfig, key: str) -> None:
@@ -234,28 +237,31 @@ def values_by_name(values: Any, name: str = "config") -> dict[str, Any]:
 
 
 def _check_training(config: Config) -> None:
-    check_image_size(config.input.image_size, config.model.image, "config.input.image_size")
+    init, data, schedule, profile = config.init, config.input, config.schedule, config.profile_steps
+    check_image_size(data.image_size, config.model.image, "config.input.image_size")
     check_image_size(config.evals.image_size, config.model.image, "config.evals.image_size")
-    if not config.input.train:
-        raise InputError(
-            "config.input.train is empty; name the training data, for example '/data/cc12m/{00000..01242}.tar'"
+    _require(data.train, "config.input.train is empty; name the training data, like '/data/cc12m/{00000..01242}.tar'")
+    _require(data.tokenizer, "config.input.tokenizer is empty; name a folder with spiece.model or tokenizer.json")
+    for name, (low, high), most in (("scale", data.crop_scale, 1.0), ("ratio", data.crop_ratio, math.inf)):
+        _require(
+            low <= high <= most,
+            f"config.input.crop_{name} must be (low, high) with low <= high <= {most}, not {(low, high)}",
         )
-    if not config.input.tokenizer:
-        raise InputError("config.input.tokenizer is empty; name a folder with spiece.model or tokenizer.json")
-    for name, (low, high), limit in (
-        ("crop_scale", config.input.crop_scale, 1.0),
-        ("crop_ratio", config.input.crop_ratio, math.inf),
-    ):
-        if not low <= high <= limit:
-            raise InputError(f"config.input.{name} must be (low, high) with low <= high <= {limit}, not {(low, high)}")
-    if config.schedule.decay_steps < config.schedule.warmup_steps:
-        raise InputError(
-            f"config.schedule.decay_steps is {config.schedule.decay_steps}, before the end of the warm-up; "
-            f"it must be at least config.schedule.warmup_steps={config.schedule.warmup_steps}"
-        )
-    if config.profile_steps and (len(config.profile_steps) != 2 or config.profile_steps[0] > config.profile_steps[1]):
-        raise InputError(
-            f"config.profile_steps must be () or (first, last) with first <= last, not {config.profile_steps}"
-        )
-    if config.init.clippy and (config.init.image or config.init.text):
-        raise InputError("config.init.clippy brings both towers: leave config.init.image and config.init.text empty")
+    _require(
+        schedule.decay_steps >= schedule.warmup_steps,
+        f"config.schedule.decay_steps is {schedule.decay_steps}, before the end of the warm-up; "
+        f"it must be at least config.schedule.warmup_steps={schedule.warmup_steps}",
+    )
+    _require(
+        profile == () or (len(profile) == 2 and profile[0] <= profile[1]),
+        f"config.profile_steps must be () or (first, last) with first <= last, not {profile}",
+    )
+    _require(
+        not (init.clippy and (init.image or init.text)),
+        "config.init.clippy brings both towers: leave config.init.image and config.init.text empty",
+    )
+
+
+def _require(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise InputError(otherwise)

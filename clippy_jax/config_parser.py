@@ -4,68 +4,47 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from clippy_jax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Finite numbers from `low` to `high`, as an annotation of a field; an open end is not a value itself."""
-
-    low: float
-    high: float = math.inf
-    low_is_open: bool = False
-    high_is_open: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.low_is_open else value >= self.low
-        below = value < self.high if self.high_is_open else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"{'above' if self.low_is_open else 'at least'} {self.low}"
-        return f"in {'(' if self.low_is_open else '['}{self.low}, {self.high}{')' if self.high_is_open else ']'}"
-
-
-def parse_value(value: Any, wanted: Any, path: str, unknown_keys: Literal["refuse", "ignore"] = "refuse") -> Any:
+def parse_value(value: Any, wanted: Any, path: str, ignore_unknown: bool = False) -> Any:
     """Turns a value into the type that its field has.
 
     Args:
       value: what was given: a mapping for a dataclass or a dict, a tuple or a list for a tuple.
-      wanted: a dataclass, `dict[str, T]`, `tuple[T, ...]`, `Literal[...]`, `Annotated[T, Range]`, or a plain type. A
-        field of a dataclass that has a default may be missing.
+      wanted: a dataclass, `dict[str, T]`, `tuple[T, ...]`, `Literal[...]`, a plain type, or
+        `Annotated[T, "at least 1", function]` with what holds of the value, in words and as a function. A field of a
+        dataclass that has a default may be missing.
       path: the name of the value, for messages.
-      unknown_keys: whether keys that a dataclass does not have are errors.
+      ignore_unknown: pass over keys that a dataclass does not have, instead of refusing them.
 
     Raises:
       InputError: a key is unknown or missing, or a value is of another type, outside its range or not finite.
     """
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is Annotated:
-        number = parse_value(value, arguments[0], path)
-        if number not in arguments[1]:
-            raise InputError(f"{path} must be {arguments[1]}, not {number!r}")
-        return number
-    if dataclasses.is_dataclass(wanted):
-        types = typing.get_type_hints(wanted, include_extras=True)
-        defaults = {field.name for field in dataclasses.fields(wanted) if field.default is not dataclasses.MISSING}
-        _check_group(value, path)
-        if unknown_keys == "refuse":
-            for key in value.keys():
-                check_key(key, types, path)
-        for key in types:
-            if key not in value and key not in defaults:
-                raise InputError(f"{path}.{key} is missing; it must be {_name(types[key])}")
-        given = {key: kind for key, kind in types.items() if key in value}
-        return wanted(
-            **{key: parse_value(value[key], kind, f"{path}.{key}", unknown_keys) for key, kind in given.items()}
-        )
-    if origin is dict:
-        _check_group(value, path)
-        return {key: parse_value(value[key], arguments[1], f"{path}.{key}", unknown_keys) for key in value.keys()}
+        kind, condition, holds = arguments
+        value = parse_value(value, kind, path)
+        if not holds(value):
+            raise InputError(f"{path} must be {condition}, not {value!r}")
+        return value
+    if dataclasses.is_dataclass(wanted) or origin is dict:
+        if not hasattr(value, "items"):
+            raise InputError(f"{path} must be a group of fields, not {value!r}")
+        if origin is dict:
+            return {key: parse_value(value[key], arguments[1], f"{path}.{key}", ignore_unknown) for key in value.keys()}
+        kinds = typing.get_type_hints(wanted, include_extras=True)
+        for key in value.keys():
+            if not ignore_unknown:
+                check_key(key, kinds, path)
+        for field in dataclasses.fields(wanted):
+            if field.name not in value and field.default is dataclasses.MISSING:
+                raise InputError(f"{path}.{field.name} is missing; it must be {_name(kinds[field.name])}")
+        given = {key: kind for key, kind in kinds.items() if key in value}
+        return wanted(**{key: parse_value(value[key], given[key], f"{path}.{key}", ignore_unknown) for key in given})
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             raise InputError(f"{path} must be a tuple, not {value!r}")
@@ -75,10 +54,9 @@ def parse_value(value: Any, wanted: Any, path: str, unknown_keys: Literal["refus
         return tuple(parse_value(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, kinds)))
     if origin is Literal:
         fits = value in arguments
-    elif wanted is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     else:
-        fits = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+        allowed = (int, float) if wanted is float else wanted
+        fits = isinstance(value, allowed) and not (wanted in (int, float) and isinstance(value, bool))
     if not fits:
         raise InputError(f"{path} must be {_name(wanted)}, not {value!r}")
     if wanted is float and not math.isfinite(value):
@@ -101,11 +79,6 @@ def check_path(keys: Iterable[str], values: Any, path: str = "config") -> None:
             raise InputError(f"{path}.{key} is not a configuration key; {path} is a value, {values!r}, not a group")
         check_key(key, values.keys(), path)
         values, path = values[key], f"{path}.{key}"
-
-
-def _check_group(value: Any, path: str) -> None:
-    if not isinstance(value, Mapping) and not hasattr(value, "items"):
-        raise InputError(f"{path} must be a group of fields, not {value!r}")
 
 
 def _name(wanted: Any) -> str:

@@ -198,25 +198,25 @@ def test_every_field_of_the_configuration_is_read_by_a_run(config, data, tmp_pat
     def recording(self, name):
         reader = sys._getframe(1).f_globals["__name__"]  # neither the schema's checks nor `dataclasses.asdict` count
         if reader.startswith("clippy_jax.") and not reader.startswith("clippy_jax.config"):
-            read.add(name)
+            read.add((type(self), name))
         return object.__getattribute__(self, name)
 
     # One that nothing reads: the test has to find it.
     loss = dataclasses.make_dataclass("Loss", [("temperature", float, 0.07)], bases=(LossConfig,), frozen=True)
     config = dataclasses.replace(config, loss=loss("softmax", "mean"), wandb=WandbConfig("clippy", "tiny"))
     tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 2)}
-    config = change(change(config, "schedule", stop_step=1), "evals", tasks=tasks)
+    config = change(change(config, "schedule", stop_step=2), "evals", tasks=tasks)
     wandb = types.SimpleNamespace(
         init=lambda **_: types.SimpleNamespace(id="7", log=lambda *_, **__: None, finish=lambda: None), Error=OSError
     )
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    kinds = dataclasses_in(Config) | {loss}
+    kinds = dataclasses_in(Config) - {LossConfig} | {loss}
     for kind in kinds:
         monkeypatch.setattr(kind, "__getattribute__", recording)
     train_and_evaluate(config, tmp_path)
     monkeypatch.undo()
-    assert len(kinds) == 14
-    assert {field.name for kind in kinds for field in dataclasses.fields(kind)} - read == {"temperature"}
+    fields = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
+    assert len(fields) > 70 and fields - read == {(loss, "temperature")}
 
 
 def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config, tmp_path):

@@ -9,9 +9,11 @@ so that whoever has the folder needs nothing else to use or to continue the run.
 when they are complete. To use a run, only the parts of its configuration that are used have to be of this version.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -84,7 +86,8 @@ def read_config(workdir: epath.PathLike) -> Config:
     Raises:
       InputError: the folder has no configuration, or not one of this version's schema.
     """
-    return _parse(workdir, parse)
+    with _saved_values(workdir) as values:
+        return parse(values)
 
 
 def read_model(workdir: epath.PathLike) -> tuple[ModelConfig, int]:
@@ -93,14 +96,11 @@ def read_model(workdir: epath.PathLike) -> tuple[ModelConfig, int]:
     Raises:
       InputError: the folder has no configuration, or these are not of this version's schema.
     """
-
-    def parse_used(values):
-        model = parse_model(_group(values, "model"))
-        image_size = parse_value(_group(values, "input").get("image_size"), Count, "config.input.image_size")
+    with _saved_values(workdir) as values:
+        model = parse_model(values.get("model"))
+        image_size = parse_value(values.get("input"), _UsedInput, "config.input", ignore_unknown=True).image_size
         check_image_size(image_size, model.image, "config.input.image_size")
         return model, image_size
-
-    return _parse(workdir, parse_used)
 
 
 def read_optimizer(workdir: epath.PathLike) -> tuple[OptimizerConfig, ScheduleConfig]:
@@ -109,14 +109,9 @@ def read_optimizer(workdir: epath.PathLike) -> tuple[OptimizerConfig, ScheduleCo
     Raises:
       InputError: as `read_model`.
     """
-    kinds = {"optimizer": OptimizerConfig, "schedule": ScheduleConfig}
-    return _parse(
-        workdir,
-        lambda values: tuple(
-            parse_value(_group(values, name), kind, f"config.{name}", unknown_keys="ignore")
-            for name, kind in kinds.items()
-        ),
-    )
+    with _saved_values(workdir) as values:
+        optimizer = parse_value(values.get("optimizer"), OptimizerConfig, "config.optimizer", ignore_unknown=True)
+        return optimizer, parse_value(values.get("schedule"), ScheduleConfig, "config.schedule", ignore_unknown=True)
 
 
 def tokenizer_folder(workdir: epath.PathLike) -> epath.Path:
@@ -131,8 +126,16 @@ def tokenizer_folder(workdir: epath.PathLike) -> epath.Path:
     return folder
 
 
-def _parse(workdir: epath.PathLike, parse_values: Any) -> Any:
-    """What a function makes of the values in a workdir's config.json."""
+@dataclasses.dataclass(frozen=True)
+class _UsedInput:
+    """Of `InputConfig`, what whoever uses a run needs."""
+
+    image_size: Count
+
+
+@contextlib.contextmanager
+def _saved_values(workdir: epath.PathLike) -> Iterator[dict[str, Any]]:
+    """Yields the groups in a workdir's config.json, and names this file where something in them is wrong."""
     path = epath.Path(workdir) / "config.json"
     try:
         values = json.loads(path.read_text())
@@ -141,16 +144,9 @@ def _parse(workdir: epath.PathLike, parse_values: Any) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     try:
-        return parse_values(values)
+        yield parse_value(values, dict[str, object], "config")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _group(values: Any, name: str) -> dict[str, Any]:
-    group = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(group, dict):
-        raise InputError(f"config.{name} must be a group of fields, not {group!r}")
-    return group
 
 
 def _check_writable(folder: epath.Path) -> None:
@@ -171,7 +167,8 @@ def _changes(folder: epath.Path, config: Config) -> list[str]:
         tasks = {name: task for name, task in evals.get("tasks", {}).items() if task.get("path")}  # the others are off
         return values_by_name(values | {"evals": evals | {"tasks": tasks}})
 
-    saved = _parse(folder, lambda values: values | {"model": dataclasses.asdict(parse_model(_group(values, "model")))})
+    with _saved_values(folder) as values:
+        saved = values | {"model": dataclasses.asdict(parse_model(values.get("model")))}
     before, now = fields(saved), fields(json.loads(json.dumps(dataclasses.asdict(config))))
     changes = []
     for name in now | before:

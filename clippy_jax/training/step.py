@@ -1,7 +1,7 @@
 """The training step: loss → gradient → update → clamp.
 
 One pure function of the global batch. How many devices share the work is decided outside, by the shardings of its
-arguments (`sharding.py`); nothing here depends on it.
+arguments (`mesh.py`); nothing here depends on it.
 """
 
 from collections.abc import Callable

@@ -76,6 +76,9 @@ def edit(workdir, **groups):
     """Puts fields into a saved configuration, as another version would have written them; None takes one away."""
     values = json.loads((workdir / "config.json").read_text())
     for group, fields in groups.items():
+        if not isinstance(fields, dict):
+            values[group] = fields
+            continue
         values.setdefault(group, {}).update(fields)
         values[group] = {name: value for name, value in values[group].items() if value is not None}
     (workdir / "config.json").write_text(json.dumps(values))
@@ -83,7 +86,7 @@ def edit(workdir, **groups):
 
 def test_a_run_of_another_version_is_used_as_long_as_what_is_used_is_the_same(tmp_path, config):
     prepare_workdir(tmp_path, config)
-    edit(tmp_path, future={"option": 1}, input={"flip": None, "mixup": 0.5}, optimizer={"lookahead": True})
+    edit(tmp_path, future={"option": 1}, fast=True, input={"flip": None, "mixup": 0.5}, optimizer={"lookahead": True})
     assert read_model(tmp_path) == (config.model, config.input.image_size)
     assert read_optimizer(tmp_path) == (config.optimizer, config.schedule)
     assert prepare_workdir(tmp_path, config) == [
@@ -91,6 +94,7 @@ def test_a_run_of_another_version_is_used_as_long_as_what_is_used_is_the_same(tm
         "config.input.mixup was 0.5 and is gone",
         "config.optimizer.lookahead was True and is gone",
         "config.future.option was 1 and is gone",
+        "config.fast was True and is gone",
     ]
     assert read_config(tmp_path) == config
 
@@ -170,8 +174,9 @@ def test_damaged_config_is_named(tmp_path, text, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[]", "config.model must be a group of fields, not None"),
-        ('{"model": 3}', "config.model must be a group of fields, not 3"),
+        ("[]", r"config must be a group of fields, not \[\]"),
+        ("{}", "model must be a group of fields, not None"),
+        ('{"model": 3}', "model must be a group of fields, not 3"),
     ],
 )
 def test_damaged_model_is_named(tmp_path, text, message):
@@ -183,7 +188,7 @@ def test_damaged_model_is_named(tmp_path, text, message):
 def test_a_run_without_its_image_size_is_named(tmp_path, config):
     prepare_workdir(tmp_path, config)
     edit(tmp_path, input={"image_size": None})
-    with pytest.raises(InputError, match="config.input.image_size must be int, not None"):
+    with pytest.raises(InputError, match="config.input.image_size is missing; it must be int"):
         read_model(tmp_path)
 
 
