@@ -133,9 +133,9 @@ def _loop(
 
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:
     """To be called before each step and after the last: writes the trace of `config.profile_steps`, on one process."""
-    if not config.profile_steps or jax.process_index() != 0:
+    first, last = config.profile_steps or (math.inf, math.inf)
+    if first > config.schedule.stop_step or jax.process_index() != 0:
         return lambda step: None
-    first, last = config.profile_steps
     return periodic_actions.Profile(
         logdir=f"{workdir}/profile",
         first_profile=first,

@@ -35,6 +35,12 @@ def complete_or_nothing(path: epath.PathLike, force: bool) -> Iterator[str]:
         _remove(temporary)
 
 
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes a file or replaces it, completely or not at all; raises `InputError` where that fails."""
+    with complete_or_nothing(path, force=True) as temporary:
+        epath.Path(temporary).write_text(text)
+
+
 def check_output(path: epath.PathLike, force: bool) -> None:
     """Raises `InputError` if `complete_or_nothing` would refuse a path, for a look before long work."""
     if _exists(epath.Path(path)) and not force:

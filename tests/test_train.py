@@ -129,10 +129,14 @@ def test_a_failing_evaluation_says_so_and_stops_nothing(config, data, tmp_path, 
     assert capsys.readouterr().out.count("RuntimeError: no luck") == 3
 
 
-def test_writes_a_trace_of_the_steps_asked_for(config, tmp_path):
-    config = dataclasses.replace(change(config, "schedule", stop_step=3), profile_steps=(2, 2))
+def test_writes_a_trace_of_the_steps_asked_for_also_where_training_ends_within_them(config, tmp_path):
+    config = dataclasses.replace(change(config, "schedule", stop_step=3), profile_steps=(2, 9), log_every_steps=50)
     train_and_evaluate(config, tmp_path)
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+    assert list(losses_of(tmp_path)) == [1, 2, 3]
+    train_and_evaluate(dataclasses.replace(config, profile_steps=(4, 5)), tmp_path)  # after the end
+    assert list((tmp_path / "profile").rglob("*.xplane.pb")) == [trace]
 
 
 def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):

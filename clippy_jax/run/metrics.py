@@ -22,7 +22,7 @@ from etils import epath
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError
 from clippy_jax.processes import log_line
-from clippy_jax.whole_files import complete_or_nothing
+from clippy_jax.whole_files import write_text
 
 
 def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> metric_writers.MetricWriter:
@@ -155,8 +155,7 @@ class JsonLines(_ScalarWriter):
         """Goes on with the file as it was after `start_step` steps."""
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
-            with complete_or_nothing(path, force=True) as temporary:
-                epath.Path(temporary).write_text("".join(f"{line}\n" for line in kept))
+            write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -205,7 +204,7 @@ class WeightsAndBiases(_ScalarWriter):
         except wandb.Error as error:
             reason = " ".join(str(error).split())
             raise InputError(f"config.wandb.project is {config.wandb.project!r} but W&B refuses: {reason}") from None
-        id_file.write_text(self._run.id)
+        write_text(id_file, self._run.id)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Logs them."""

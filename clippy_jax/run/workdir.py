@@ -32,7 +32,7 @@ from clippy_jax.config import (
 )
 from clippy_jax.config_parser import parse_value
 from clippy_jax.errors import InputError
-from clippy_jax.whole_files import complete_or_nothing
+from clippy_jax.whole_files import complete_or_nothing, write_text
 
 _MODEL_FILES = ("spiece.model", "tokenizer.json")  # a tokenizer folder has at least one of them
 _TOKENIZER_FILES = (
@@ -68,8 +68,7 @@ def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
                 epath.Path(temporary).mkdir()
                 for name, content in tokenizer.items():
                     (epath.Path(temporary) / name).write_bytes(content)
-        with complete_or_nothing(folder / "config.json", force=True) as temporary:
-            epath.Path(temporary).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     return changes
 
 
