@@ -87,6 +87,8 @@ def failing_together() -> Iterator[None]:
             print(f"error: {error}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
+            if isinstance(error, jax.errors.JaxRuntimeError):
+                print("If another process has ended, its own output says why.", file=sys.stderr, flush=True)
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)

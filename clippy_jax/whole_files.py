@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 
 from etils import epath
@@ -24,7 +25,7 @@ def complete_or_nothing(path: epath.PathLike, force: bool) -> Iterator[str]:
     """
     target = epath.Path(path)
     check_output(path, force)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.incomplete"
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.incomplete"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield os.fspath(temporary)
@@ -51,7 +52,7 @@ def _replace(temporary: epath.Path, target: epath.Path) -> None:
     if not (target.is_dir() or temporary.is_dir()):
         temporary.replace(target)
         return
-    old = target.parent / f".{target.name}.{os.getpid()}.replaced"
+    old = target.parent / f".{target.name}.{uuid.uuid4().hex}.replaced"
     if _exists(target):
         target.rename(old)
     try:

@@ -93,7 +93,7 @@ def start(flags: Sequence[str], programs: Sequence[Sequence[str]], devices: int 
 def finish(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
     """Waits for the processes: exit status, stdout and stderr of each."""
     try:
-        outputs = [process.communicate(timeout=120) for process in processes]
+        outputs = [process.communicate(timeout=300) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -117,14 +117,16 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     flags = [*flags, f"--workdir={workdir}"]
     checkpoints = workdir / "checkpoints"
 
-    # Between two checkpoints the second process dies. The first cannot go on alone, and ends. Step 4 is saved by then:
+    # Between two checkpoints the second process dies. The first cannot go on alone, and ends: where it meets the other,
+    # or where JAX tells it to. Step 4 is saved by then:
     # saving step 8 has waited for it. Step 8 may still be half-written.
     first, second = start(flags, [("-c", SHORT_HEARTBEAT)] * 2)
     assert any(line.startswith("step  9/16") for line in first.stdout)
     second.kill()
     (status, _, error), (killed, _, _) = finish([first, second])
-    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
-    assert "another task died" in error and "most recent call first" not in error
+    assert killed == -signal.SIGKILL and status in (1, -signal.SIGABRT)
+    assert "another task died" in error or "another process has ended" in error
+    assert "most recent call first" not in error
     assert 9 <= len(lines_of(workdir)) < 12
     newest = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
 

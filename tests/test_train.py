@@ -82,12 +82,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path)
     assert steps == [20, 40]
 
 
-def test_a_finished_run_has_nothing_left_to_do(config, tmp_path):
+def test_a_finished_run_has_nothing_left_to_do(config, tmp_path, capsys):
     config = change(config, "schedule", stop_step=2)
     train_and_evaluate(config, tmp_path)
+    assert "compiled for texts in 8 x " in capsys.readouterr().out
     before = (tmp_path / "metrics.jsonl").read_text()
     train_and_evaluate(config, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert "compiled for" not in capsys.readouterr().out
 
 
 def test_fsdp_trains_the_same_losses(config, tmp_path):

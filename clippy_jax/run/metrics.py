@@ -6,6 +6,7 @@ this module loads TensorFlow.
 
 import contextlib
 import dataclasses
+import datetime
 import importlib
 import json
 import math
@@ -39,8 +40,7 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
         return metric_writers.MultiWriter([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    for kind in ("GPU", "TPU"):
-        tf.config.set_visible_devices([], kind)  # they are JAX's
+    tf.config.set_visible_devices([], "GPU")  # they are JAX's
     writers += [JsonLines(folder / "metrics.jsonl", start_step), metric_writers.SummaryWriter(f"{folder}/tensorboard")]
     return metric_writers.MultiWriter(writers)
 
@@ -106,7 +106,7 @@ class Progress:
             values["images_per_second"] = self._batch_size / _seconds_per_step(self._last, (step, t))
             values["data_wait"] = self._seconds_waited / (t - self._last[1])
             left = (self._total_steps - step) * _seconds_per_step(self._first, (step, t))
-            line += [f"{values['images_per_second']:,.1f} images/s", f"{format_duration(left)} left"]
+            line += [f"{values['images_per_second']:,.1f} images/s", f"{datetime.timedelta(seconds=round(left))} left"]
             line.append(f"data wait {values['data_wait']:.0%}")
         self._last, self._seconds_waited = (step, t), 0.0
         causes = [f"{count:,} {cause}" for cause, count in skipped.items() if count]
@@ -122,13 +122,6 @@ class Progress:
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         self._writer.write_scalars(step, values)
         self._writer.flush()
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def _seconds_per_step(start: tuple[int, float], end: tuple[int, float]) -> float:

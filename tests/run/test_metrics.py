@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from clippy_jax.errors import InputError
-from clippy_jax.run.metrics import Progress, format_duration, open_writer
+from clippy_jax.run.metrics import Progress, open_writer
 
 
 class Clock:
@@ -178,10 +178,3 @@ def test_wandb_that_is_missing_or_refuses_is_one_clear_line(tmp_path, config, mo
     with pytest.raises(InputError, match=r"but W&B refuses: api_key not configured \(no-tty\); call wandb login$"):
         open_writer(tmp_path, config, start_step=0)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (400_000, "111:06:40")]
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
