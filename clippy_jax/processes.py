@@ -137,15 +137,3 @@ def _join(**arguments) -> None:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
-    if jax.distributed.is_initialized():
-        sys.excepthook = _end_at_once
-
-
-def _end_at_once(*error) -> None:
-    """Shows an uncaught exception and ends the process; leaving in order, it would wait for the others to leave too.
-
-    They may be waiting for this process in a collective. Now they see its connection closed, and end as well.
-    """
-    sys.__excepthook__(*error)
-    sys.stderr.flush()
-    os._exit(1)
