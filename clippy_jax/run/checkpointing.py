@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
+from clippy_jax.processes import log_line
 from clippy_jax.run import sound_checkpoints
-from clippy_jax.run.metrics import log_line
 
 _SHOWN_MISMATCHES = 3
 _LONGEST_TOLD = 512  # bytes
@@ -107,7 +107,7 @@ class Checkpointer:
         folder = self._manager.directory
         damaged: dict[int, str] = {}
         for candidate in _candidates(folder, self._manager.all_steps(), step):
-            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate))
+            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate), abstract_state)
             if not damage:
                 _check_fits(self._manager, candidate, abstract_state)
                 state, damage = self._read(candidate, abstract_state)
