@@ -113,18 +113,6 @@ def read_optimizer(workdir: epath.PathLike) -> tuple[OptimizerConfig, ScheduleCo
         return optimizer, parse_value(values.get("schedule"), ScheduleConfig, "config.schedule", ignore_unknown=True)
 
 
-def tokenizer_folder(workdir: epath.PathLike) -> epath.Path:
-    """The folder with the run's tokenizer files.
-
-    Raises:
-      InputError: the workdir carries no tokenizer.
-    """
-    folder = epath.Path(workdir) / "tokenizer"
-    if not folder.exists():
-        raise InputError(f"{folder} does not exist; {workdir} carries no tokenizer")
-    return folder
-
-
 @dataclasses.dataclass(frozen=True)
 class _UsedInput:
     """Of `InputConfig`, what whoever uses a run needs."""
