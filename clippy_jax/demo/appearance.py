@@ -17,7 +17,6 @@ table.figures tr { border-bottom: 1px solid var(--border-color-primary) !importa
 table.figures th, table.figures td { padding: .3rem .4rem; }
 table.figures th span { color: inherit; font: inherit; }
 table.figures td { overflow-wrap: break-word; }
-table.figures td.name { max-width: 9rem; }
 .swatch { display: inline-block; width: 1rem; height: 1rem; border-radius: 4px; vertical-align: -2px; }
 .swatch.untinted { border: 1px dashed var(--body-text-color-subdued); }
 .measure { display: flex; align-items: center; gap: .6rem; }

@@ -55,7 +55,6 @@ def build(embedders: Sequence[Embedder], examples: Sequence[Example]) -> gr.Bloc
             try:
                 image = open_upload(path)
                 wanted = parse_words(text) if tab.needs_words or (text or "").strip() else []
-                resolution = min(max(resolution, LOWEST_RESOLUTION), HIGHEST_RESOLUTION)
                 name = pathlib.Path(path).stem
                 update = tab.show(Request(name, image, wanted, resolution, opacity, int(group_count), point))
             except InputError as error:

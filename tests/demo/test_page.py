@@ -200,6 +200,15 @@ def test_a_phone_shows_all_without_scrolling_sideways(server, browser):
     visitor.page.close()
 
 
+def test_with_one_checkpoint_the_page_says_how_to_compare_two(embedder, image_file):
+    from clippy_jax.demo import page
+    from clippy_jax.demo.examples import Example
+
+    blocks = page.build([embedder], [Example(str(image_file), "red, lime")])
+    values = [component["props"].get("value") for component in blocks.get_config_file()["components"]]
+    assert any("--second_checkpoint=" in value for value in values if isinstance(value, str))
+
+
 def test_files_that_are_no_uploads_stay_closed(server, image_file):
     """A request that was not made by the page cannot read an image of the machine."""
     import httpx
