@@ -1,8 +1,12 @@
-"""Joining the processes of a run, from the launcher that started them or from flags."""
+"""The processes of a run: how they join, from the launcher that started them or from flags, speak and fail."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Sequence
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 
 import jax
 
@@ -14,6 +18,8 @@ _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --proce
 _SLURM = (("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"), "SLURM_NTASKS", "SLURM_PROCID")
 _OPEN_MPI = ((), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 _MPICH = ((), "PMI_SIZE", "PMI_RANK")
+
+_SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
 
 def initialize(
@@ -57,6 +63,33 @@ def initialize(
         _join()
     elif os.environ.get("TPU_ML_PLATFORM") == "JAX":  # set by `import jax` on a TPU machine
         _join()
+
+
+def log_line(text: str) -> None:
+    """Prints on the first process only, at once."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Surrounds the work of the processes of a run: an exception in one of them ends them all.
+
+    The others may be waiting for this process in a collective, and at its exit JAX would have it wait for them. So it
+    says what is wrong and leaves at once; JAX ends the others when they miss it. A process that is alone just raises.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, InputError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def _launched() -> tuple[int | None, int | None]:

@@ -62,7 +62,7 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
 # The house from the ground up: what stands on a line may import what stands on that line or on one before it.
 FLOORS = (
     ("errors",),
-    ("config", "command_line", "mesh", "processes", "whole_files"),
+    ("config", "config_parser", "command_line", "mesh", "processes", "whole_files"),
     ("models", "datasets"),
     ("input_pipeline",),
     ("training",),

@@ -16,7 +16,7 @@ from clippy_jax.errors import InputError
 from clippy_jax.mesh import make_mesh
 from clippy_jax.run.checkpointing import Checkpointer
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[1]
 LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "PMI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_")
 SLURM_STEP = {
     "SLURM_JOB_ID": "7",

@@ -34,9 +34,6 @@ class Checkpointer:
       clock_every_steps: the clock is looked at only at multiples of so many steps. There the first process decides and
         tells the others, which waits for the device, so this should be a step at which the loop waits anyway.
       clock: seconds, from any origin.
-
-    Raises:
-      InputError: `config.checkpoint` asks for the impossible.
     """
 
     def __init__(
@@ -46,8 +43,6 @@ class Checkpointer:
         clock_every_steps: int,
         clock: Callable[[], float] = time.monotonic,
     ):
-        if config.keep < 1:
-            raise InputError(f"config.checkpoint.keep must be at least 1, not {config.keep}")
         self._config = config
         self._clock_every_steps = clock_every_steps
         self._clock = clock
