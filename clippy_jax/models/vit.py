@@ -143,7 +143,7 @@ def _attention(
 def gelu(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     """The exact GELU, by the error function in float32, as PyTorch computes it.
 
-    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and is slow on a CPU.
+    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and takes a CPU longer.
     """
     wide = x.astype(jnp.float32)
     return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
