@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clippy_jax.models import vit
+from clippy_jax.models.attention import plain_attention
 from clippy_jax.models.layers import Dense
 from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
@@ -39,7 +40,7 @@ def measure(size: str, steps: int) -> Report:
             normal(images, tokens, width),
         ),
         "attention with the heads moved to the front once": (
-            lambda qkv, _: vit._attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), jax.lax.Precision.HIGHEST)[0],
+            lambda qkv, _: plain_attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), jax.lax.Precision.HIGHEST)[0],
             lambda qkv, _: jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0)),
             normal(images, tokens, 3, heads, head_width),
             0.0,
