@@ -43,8 +43,9 @@ def commands_of(text: str) -> list[str]:
     """The commands of a page: lines of its code blocks, and code within a line of text that starts like one."""
     blocks = (block for language, block in BLOCK.findall(text) if language in ("", "sh", "bash", "shell", "console"))
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands = [re.sub(r"^([A-Z_]+=\S* )+", "", line) for line in lines + code_in_text(text)]
     # A name alone, such as `make`, is a word of the text.
-    return [line for line in lines + code_in_text(text) if line.startswith(tuple(f"{start} " for start in STARTS))]
+    return [command for command in commands if command.startswith(tuple(f"{start} " for start in STARTS))]
 
 
 def python_blocks_of(text: str) -> list[str]:
@@ -165,7 +166,7 @@ make demo     # a comment
 python -m clippy_jax.evaluate --checkpoint=runs/b16 \\
     --voc=/data/VOC2012
 ```
-Or `python tools/benchmark.py loss
+Or `CUDA_VISIBLE_DEVICES= python tools/benchmark.py loss
 --output=loss.json`, or `make`; `--voc` is a flag.
 ```python
 python = "no command"
