@@ -2,14 +2,13 @@ import itertools
 import pathlib
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline import crops, images
+from clippy_jax.input_pipeline import crops, images, pipeline, training_dataset
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
 
@@ -102,14 +101,21 @@ def test_augmentation_differs_between_epochs_and_slots(input_config, shards):
     assert abs(uniforms.mean() - 0.5) < 0.02
 
 
+def number_of_threads():
+    """Of the process, those of TensorFlow included."""
+    return len(list(pathlib.Path("/proc/self/task").iterdir()))
+
+
 def test_the_end_of_a_run_and_an_endless_one(input_config, shards):
     training_input = TrainingInput(input_config(shards))
     assert list(training_input.batches(5, 0)) == []
     assert len(list(training_input.batches(0, 1))) == 1
+    threads = number_of_threads()
     endless = training_input.batches(0, None)
     assert len(list(itertools.islice(endless, 50))) == 50
+    assert number_of_threads() > threads
     endless.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("input")]
+    assert number_of_threads() == threads
 
 
 def bad_shard(path, write_tar, photo, encoded, good):
@@ -238,12 +244,50 @@ def test_bad_input_ends_in_one_line(input_config, shards, fields, process_count,
     assert "\n" not in str(error.value)
 
 
-def test_no_tensorflow_and_no_jax():
-    """Input needs neither, so neither takes an accelerator or time to start."""
-    code = (
-        "import sys, clippy_jax.input_pipeline.pipeline; "
-        "print([name for name in ('tensorflow', 'jax', 'torch') if name in sys.modules])"
-    )
+@pytest.mark.parametrize("ending", ["pass", "raise ValueError('over')", "sys.exit(3)", "batches.close()"])
+def test_a_program_ends_whatever_becomes_of_its_batches(shards, input_config, tmp_path, ending):
+    config = input_config(shards)
+    code = f"""
+import sys
+from clippy_jax.config import InputConfig
+from clippy_jax.input_pipeline.pipeline import TrainingInput
+batches = TrainingInput({config!r}).batches()
+next(batches)
+{ending}
+"""
     root = pathlib.Path(__file__).parents[2]
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert printed.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
+    assert done.returncode == {"p": 0, "b": 0, "r": 1, "s": 3}[ending[0]], done.stderr
+    assert "fatal" not in done.stderr.lower()
+
+
+def test_an_error_of_ours_keeps_its_kind(input_config, shards, monkeypatch):
+    """And one in a later part, which may fail before, does not hide it."""
+    training_input = TrainingInput(input_config(shards))
+    expected = list(training_input.batches(0, 2))
+
+    def fail_from_step_2(seed, step, first, last):
+        if step >= 2:
+            raise KeyError(step)
+        return slot_uniforms(seed, step, first, last)
+
+    monkeypatch.setattr(pipeline, "slot_uniforms", fail_from_step_2)
+    batches = training_input.batches()
+    assert_equal([next(batches), next(batches)], expected)
+    with pytest.raises(KeyError, match="2"):
+        next(batches)
+
+
+def test_the_dataset_that_users_take(input_config, shards):
+    config = input_config(shards)
+    dataset = training_dataset(config, start_step=2, num_steps=3)
+    images_spec, tokens_spec = dataset.element_spec
+    assert (images_spec.shape.as_list(), images_spec.dtype.name) == ([6, 32, 32, 3], "uint8")
+    assert (tokens_spec.shape.as_list(), tokens_spec.dtype.name) == ([6, 16], "int32")
+    assert dataset.element_spec.images is images_spec
+    assert_equal(list(dataset.as_numpy_iterator()), collected(config, 2, 3))
+    parts = [training_dataset(config, 2, 3, process, 2).as_numpy_iterator() for process in range(2)]
+    joined = [Batch(*(np.concatenate(arrays) for arrays in zip(*part))) for part in zip(*parts, strict=True)]
+    assert_equal(joined, collected(config, 2, 3))
+    assert_equal(list(dataset.skip(1).take(1).as_numpy_iterator()), collected(config, 3, 1))
+    assert_equal(list(dataset.as_numpy_iterator()), collected(config, 2, 3))
