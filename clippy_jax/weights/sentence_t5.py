@@ -6,7 +6,6 @@
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from clippy_jax.weights.sizes import is_gated, text_sizes
@@ -23,15 +23,6 @@ from clippy_jax.weights.tables import DENSE_RULES, t5_rules, text_rules
 from clippy_jax.weights.torch_file import read_torch_file
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
-
-# What a tokenizer needs, and the longest text that the model was made for.
-TOKENIZER_FILES = (
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",
-)
 
 
 def read_sentence_t5(folder: str) -> StateDict:
@@ -83,13 +74,6 @@ def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerC
     write_safetensors(str(root / "model.safetensors"), t5, {"format": "pt"})
     dense = to_torch({"dense": params["dense"]}, DENSE_RULES)
     write_safetensors(str(root / "2_Dense" / "model.safetensors"), dense, {"format": "pt"})
-
-
-def copy_tokenizer(source: str, folder: str) -> None:
-    """Copies the tokenizer files that `source` has."""
-    for name in TOKENIZER_FILES:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
 def _read_modules(folder: str) -> dict[str, str]:
