@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def complete_or_nothing(path: str, force: bool) -> Iterator[str]:
     """
     target = Path(path)
     check_output(path, force)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.incomplete")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.incomplete")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield str(temporary)
@@ -45,7 +46,7 @@ def _replace(temporary: Path, target: Path) -> None:
     if not (target.is_dir() or temporary.is_dir()):
         temporary.replace(target)
         return
-    old = target.with_name(f".{target.name}.{os.getpid()}.replaced")
+    old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.replaced")
     if os.path.lexists(target):
         target.rename(old)
     try:
