@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_ROWS = 16  # that one call makes: enough for the overhead of a call to vanish
+_ROWS = 64  # that one call makes: enough for its overhead to vanish, and a batch of so many needs no joining
 _NO_END = 2**62
 
 Rows = tuple[Shaped[np.ndarray, "rows ..."], ...]

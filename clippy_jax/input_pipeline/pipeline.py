@@ -67,6 +67,7 @@ class TrainingInput:
         self._local_batch = config.batch_size // process_count
         self._first_slot = process_index * self._local_batch
         self._substitutes = Substitutes(config.train, self.num_samples, config.seed)
+        engine.tensorflow()  # its import takes seconds, which belong to the start
 
     @property
     def skipped(self) -> dict[str, int]:

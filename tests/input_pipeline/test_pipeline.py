@@ -80,10 +80,13 @@ def test_large_photos_make_the_same_batches_anywhere(input_config, tmp_path, wri
     assert_equal(collected(config, 2, 4, process_count=3), batches[2:])
 
 
-def test_a_part_larger_than_a_task(input_config, shards):
-    """Slots keep their random numbers however the batch is cut into tasks."""
-    config = input_config(shards, batch_size=22)
-    assert_equal(collected(config, steps=3, process_count=2), collected(config, steps=3))
+def test_a_part_larger_than_a_call(input_config):
+    """Slots keep their random numbers however the batch is cut into calls."""
+    config = input_config("synthetic", batch_size=300, image_size=8)
+    whole = collected(config, 5, 2)
+    assert len({image.tobytes() for image in whole[0].images}) > 60
+    for process_count in (2, 5):
+        assert_equal(collected(config, 5, 2, process_count), whole)
 
 
 def test_epochs_follow_one_another(input_config, shards):
