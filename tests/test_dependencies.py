@@ -59,6 +59,29 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     assert float(done.stdout) >= 0
 
 
+def test_tensorflow_is_imported_only_where_data_is_read():
+    """A model is loaded and encodes without it, where it is installed."""
+    code = """
+import sys
+import clippy_jax
+from clippy_jax import evaluate, mesh, models, segment, train
+from clippy_jax.datasets import sources, tfds_images, tfds_pairs, tfds_split
+from clippy_jax.evaluators import tasks
+from clippy_jax.inference import load, model
+from clippy_jax.input_pipeline import device_batches, evaluation_batches, evaluation_image, pipeline, tokenizer
+from clippy_jax.training import step
+from clippy_jax.weights import conversion
+print([name for name in ("tensorflow", "tensorflow_datasets", "torch", "transformers") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 # The house from the ground up: what stands on a line may import what stands on that line or on one before it.
 FLOORS = (
     ("errors",),

@@ -1,5 +1,6 @@
 import itertools
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import crops, images, pipeline, training_dataset
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def collected(config, start=0, steps=7, process_count=1):
@@ -189,6 +192,21 @@ def test_a_batch_of_bad_samples_only(input_config, tmp_path, write_tar, photo, e
     assert training_input.skipped["undecodable"] >= 18
 
 
+def test_what_no_memory_is_left_for_is_a_bad_sample(input_config, shards, monkeypatch):
+    decode, calls = images.decode, []
+
+    def fail_once(data):
+        calls.append(data)
+        if len(calls) == 1:
+            raise MemoryError
+        return decode(data)
+
+    monkeypatch.setattr(images, "decode", fail_once)
+    training_input = TrainingInput(input_config(shards))
+    assert len(list(training_input.batches(0, 2))) == 2
+    assert training_input.skipped == {"too large": 1}
+
+
 def test_nothing_but_bad_samples_ends_in_one_line(input_config, tmp_path, write_tar):
     members = {f"{i}.{kind}": b"bad" for i in range(6) for kind in ("jpg", "txt")}
     training_input = TrainingInput(input_config(write_tar(tmp_path / "0.tar", members)))
@@ -258,8 +276,7 @@ batches = TrainingInput({config!r}).batches()
 next(batches)
 {ending}
 """
-    root = pathlib.Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == {"p": 0, "b": 0, "r": 1, "s": 3}[ending[0]], done.stderr
     assert "fatal" not in done.stderr.lower()
 
@@ -294,3 +311,23 @@ def test_the_dataset_that_users_take(input_config, shards):
     assert_equal(joined, collected(config, 2, 3))
     assert_equal(list(dataset.skip(1).take(1).as_numpy_iterator()), collected(config, 3, 1))
     assert_equal(list(dataset.as_numpy_iterator()), collected(config, 2, 3))
+
+
+def test_the_example_in_the_documentation(input_config, shards, tmp_path, monkeypatch, capsys):
+    """As it stands there, with a `configs/shapes.py` that names the data of this test."""
+    config = input_config(shards)
+    data = {name: getattr(config, name) for name in ("train", "tokenizer", "batch_size", "index_folder")}
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "shapes.py").write_text(f"""
+import runpy
+def get_config():
+    config = runpy.run_path({str(ROOT / "configs" / "shapes.py")!r})["get_config"]()
+    config.input.update({data!r})
+    return config
+""")
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    exec(example, {})
+    spec, *batches = capsys.readouterr().out.splitlines()
+    assert spec.startswith("Batch(images=TensorSpec(shape=(6, 96, 96, 3), dtype=tf.uint8")
+    assert batches == ["(6, 96, 96, 3) (6, 32)"] * 2
