@@ -73,7 +73,7 @@ def _evaluate(args: argparse.Namespace, evaluators: Mapping[str, Evaluator], out
     model = load_model(args.checkpoint, args.tokenizer)
     digest = parameter_digest(model.params)
     if args.class_cache:
-        text_side = (digest, model.config, model.tokenizer.file.read_bytes())
+        text_side = (digest, model.config, model.tokenizer.digest())
         model.class_embedding_cache = ClassEmbeddingCache(pathlib.Path(args.class_cache), text_side)
     first = jax.process_index() == 0
     image_size = model.image_size if args.image_size is None else args.image_size

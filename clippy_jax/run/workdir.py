@@ -12,7 +12,6 @@ when they are complete. To use a run, only the parts of its configuration that a
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,15 +31,8 @@ from clippy_jax.config import (
 )
 from clippy_jax.config_parser import parse_value
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import MODEL_FILES, TOKENIZER_FILES, find_tokenizer
 from clippy_jax.whole_files import complete_or_nothing, write_text
-
-_MODEL_FILES = ("spiece.model", "tokenizer.json")  # a tokenizer folder has at least one of them
-_TOKENIZER_FILES = (
-    *_MODEL_FILES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",  # the longest text
-)
 
 # How the model is computed, not what it is: these may change from one start of a run to the next.
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
@@ -60,7 +52,7 @@ def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
     folder = epath.Path(workdir)
     _check_writable(folder)
     changes = _changes(folder, config) if (folder / "config.json").exists() else []
-    tokenizer = _read_tokenizer_files(config.input.tokenizer)
+    tokenizer = _read_tokenizer_files(find_tokenizer(config.input.tokenizer))
     _check_same_tokenizer(folder, tokenizer, config)
     if jax.process_index() == 0:
         if not (folder / "tokenizer").exists():
@@ -173,21 +165,18 @@ def _changes(folder: epath.Path, config: Config) -> list[str]:
     return changes
 
 
-def _read_tokenizer_files(folder: str) -> dict[str, bytes]:
-    paths = [epath.Path(folder) / name for name in _TOKENIZER_FILES]
-    files = {path.name: path.read_bytes() for path in paths if path.exists()}
-    if not any(name in files for name in _MODEL_FILES):
-        raise InputError(f"config.input.tokenizer: {folder} has neither {' nor '.join(_MODEL_FILES)}")
-    return files
+def _read_tokenizer_files(folder: epath.PathLike) -> dict[str, bytes]:
+    paths = [epath.Path(folder) / name for name in TOKENIZER_FILES]
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
 def _check_same_tokenizer(folder: epath.Path, tokenizer: dict[str, bytes], config: Config) -> None:
     saved = folder / "tokenizer"
 
     def models(files):  # what the ids follow from
-        return {name: content for name, content in files.items() if name in _MODEL_FILES}
+        return {name: content for name, content in files.items() if name in MODEL_FILES}
 
-    if saved.exists() and models(_read_tokenizer_files(os.fspath(saved))) != models(tokenizer):
+    if saved.exists() and models(_read_tokenizer_files(saved)) != models(tokenizer):
         raise InputError(
             f"config.input.tokenizer: {config.input.tokenizer} differs from {saved}, which this run was started with; "
             "use another --workdir or that tokenizer"

@@ -15,10 +15,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.checkpoint import Checkpoint, Moments, parse_description
 from clippy_jax.weights.rules import some
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
-from clippy_jax.weights.sentence_t5 import copy_tokenizer
 from clippy_jax.weights.towers import parameter_shapes
 
 _PARAMS, _OPTIMIZER, _CONFIG, _TOKENIZER = "params.safetensors", "optimizer.safetensors", "config.json", "tokenizer"

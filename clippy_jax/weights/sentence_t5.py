@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,13 @@ import numpy as np
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.safetensors_file import write_safetensors
 from clippy_jax.weights.state_dict import read_json, read_tensors
 from clippy_jax.weights.torch_names import is_gated, text_rules
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
-
-# What a tokenizer needs, and the longest text that the model was made for.
-TOKENIZER_FILES = (
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",
-)
 
 
 def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -72,13 +63,6 @@ def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerC
     dense = {"linear.weight": tensors.pop("linear.weight")}
     write_safetensors(str(root / "model.safetensors"), tensors, {"format": "pt"})
     write_safetensors(str(root / "2_Dense" / "model.safetensors"), dense, {"format": "pt"})
-
-
-def copy_tokenizer(source: str, folder: str) -> None:
-    """Copies the tokenizer files that `source` has."""
-    for name in TOKENIZER_FILES:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
 def _read_modules(folder: str) -> dict[str, str]:

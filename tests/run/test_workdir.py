@@ -143,7 +143,7 @@ def test_interrupted_copy_of_the_tokenizer_is_never_read(tmp_path, config):
 
 def test_tokenizer_folder_without_a_model_is_refused_before_anything_is_written(tmp_path, config, tokenizer):
     (tokenizer / "spiece.model").unlink()
-    with pytest.raises(InputError, match="config.input.tokenizer: .* has neither spiece.model nor tokenizer.json"):
+    with pytest.raises(InputError, match="tokenizer: .* holds neither spiece.model nor tokenizer.json"):
         prepare_workdir(tmp_path / "run", config)
     assert list((tmp_path / "run").iterdir()) == []
 
