@@ -7,19 +7,21 @@ that releases Python's global lock, which TensorFlow's own image operations do n
 
 import atexit
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _ROWS = 64  # that one call makes: enough for its overhead to vanish, and a batch of so many needs no joining
 _NO_END = 2**62
+_ALIGNMENT = 64  # bytes
 
 Rows = tuple[Shaped[np.ndarray, "rows ..."], ...]
 
@@ -33,6 +35,14 @@ def tensorflow() -> ModuleType:
     with contextlib.suppress(RuntimeError):  # somebody has used it before: then they have decided
         tf.config.set_visible_devices([], "GPU")
     return tf
+
+
+def empty_bytes(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
+    """As `np.empty`, at an address from which TensorFlow takes an array over without a copy."""
+    size = math.prod(shape)
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].reshape(shape)
 
 
 class ParallelBatches:

@@ -101,7 +101,7 @@ class TrainingInput:
         first, last = self._first_slot + rows.start, self._first_slot + rows.stop
         indices = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
-        pixels = np.empty((last - first, self._config.image_size, self._config.image_size, 3), np.uint8)
+        pixels = engine.empty_bytes((last - first, self._config.image_size, self._config.image_size, 3))
         texts = []
         for i, numbers in enumerate(uniforms):
             pixels[i], text = self._substitutes.load(

@@ -1,9 +1,9 @@
 """The training input, ours and webdataset + Pillow: tars of JPEGs in, batches of 224 px uint8 images and token ids out.
 
 Both read the same tars, decode, crop at random (scale 0.9 to 1, ratio 3/4 to 4/3), resize with an antialiased bicubic
-kernel and tokenise with the same SentencePiece model. Each side runs in a process of its own, in turns; what counts are
-the CPU-seconds of the whole process, so that the number of its threads does not matter. What our shortcuts cost is the
-mean difference of our images from the exact transform: Pillow's decoding, crop and resize.
+kernel and tokenise with the same SentencePiece model (ours by transformers). Each side runs in a process of its own, in
+turns; what counts are the CPU-seconds of the whole process, so that the number of its threads does not matter. What our
+shortcuts cost is the mean difference of our images from the exact transform: Pillow's decoding, crop and resize.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CROP_SCALE, CROP_RATIO = (0.9, 1.0), (3 / 4, 4 / 3)
 IMAGE_SIZE = 224
 TEXT_LENGTH = 77
 WORDS = "a an the photo of on in with two red green small large old dog cat boat tree street river house bird".split()
-PACKAGES = ("numpy", "pillow", "webdataset", "sentencepiece")
+PACKAGES = ("numpy", "pillow", "transformers", "webdataset", "sentencepiece")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
