@@ -130,11 +130,12 @@ def shards(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory) -> pathlib.Path:
-    """A folder as `make demo` leaves it, small: the data set in `data/shapes`, a run of two steps in `runs/shapes`."""
-    from clippy_jax.train import train_and_evaluate  # here: most tests train nothing
+    """A folder as `make demo` leaves it: `configs`, a small data set in `data/shapes`, two steps in `runs/shapes`."""
+    from clippy_jax.train import train_and_evaluate  # here: most tests need no run
     from tests import small_run
 
     folder = tmp_path_factory.mktemp("demo")
+    (folder / "configs").symlink_to(small_run.ROOT / "configs")
     config = small_run.config(folder / "data" / "shapes", schedule__stop_step=2)
     train_and_evaluate(config, folder / "runs" / "shapes")
     return folder
