@@ -6,8 +6,8 @@
 #
 # Each makes the virtual environment it needs in .venv first. PYTHON chooses the interpreter: make demo PYTHON=python3.12
 
-# A training step takes much memory from the system and gives it back. In large pages that costs next to nothing; in
-# small ones, a sixth of the demo's time. Understood by glibc from 2.35 on; no other C library minds.
+# A training step takes much memory from the system and gives it back, which costs next to nothing in large pages
+# (docs/speed.md). Understood by glibc from 2.35 on; no other C library minds.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ ablation: .venv/installed
 	$(BIN)/python tools/ablation.py
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 benchmark: .venv/installed-for-tests
 	mkdir -p benchmarks/local
@@ -30,6 +30,7 @@ benchmark: .venv/installed-for-tests
 	$(BIN)/python tools/benchmark.py inference --output=benchmarks/local/inference.json
 	$(BIN)/python tools/benchmark.py loss --output=benchmarks/local/loss.json
 	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
+	$(BIN)/python tools/benchmark.py choices --output=benchmarks/local/choices.json
 	$(BIN)/python tools/benchmark.py scaling --output=benchmarks/local/scaling.json
 
 lint: .venv/installed-for-tests

@@ -18,6 +18,7 @@ from clippy_jax import processes
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.evaluators import TASKS, write_json
+from clippy_jax.evaluators.evaluator import Evaluator
 from clippy_jax.inference import class_embedding_cache, load_model
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.weights.parameter_digest import parameter_digest
@@ -64,10 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evaluators = {name: TASKS[name].evaluator(path, **_chosen(args, name)) for name, path in paths.items()}
 
     processes.initialize(args.coordinator_address, args.process_count, args.process_id)
+    with processes.failing_together():
+        _evaluate(args, evaluators, output)
+
+
+def _evaluate(args: argparse.Namespace, evaluators: Mapping[str, Evaluator], output: pathlib.Path | None) -> None:
     model = load_model(args.checkpoint, args.tokenizer)
     digest = parameter_digest(model.params)
     if args.class_cache:
-        text_side = (digest, model.config, model.tokenizer.file.read_bytes())
+        text_side = (digest, model.config, model.tokenizer.digest())
         model.class_embedding_cache = ClassEmbeddingCache(pathlib.Path(args.class_cache), text_side)
     first = jax.process_index() == 0
     image_size = model.image_size if args.image_size is None else args.image_size

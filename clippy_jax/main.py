@@ -12,7 +12,8 @@ import signal
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clippy_jax import config as schema
+from clippy_jax.config import parse
+from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, for example configs/b16.py.")
@@ -26,16 +27,28 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, 
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
     try:
-        rest = flags.FLAGS(argv)
-        _CONFIG.value.keys()  # a configuration file that cannot be read says so when it is looked into
+        _check_overrides(argv)
+        return flags.FLAGS(argv)
     except flags.Error as error:
         raise InputError(f"{error}; see --help") from None
-    except AttributeError as error:  # an override of a field that the configuration does not have
-        missing = error.args[0].args[0] if isinstance(error.args[0], KeyError) else str(error)
-        raise InputError(f"--config has no field {' '.join(missing.split())}") from None
-    except OSError as error:
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Looks up the fields that are to be overridden; `config_flags` would answer a wrong one with a traceback."""
+    without_overrides = flags.FlagValues()
+    without_overrides.set_gnu_getopt()
+    config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
+    try:
+        without_overrides(argv, known_only=True)
+        if config.value is None:
+            return
+        config.value.keys()  # a configuration file that is not there says so when it is looked into
+    except (OSError, SyntaxError, AttributeError) as error:
         raise InputError(f"--config: {' '.join(str(error).split())}") from None
-    return rest
+    for argument in argv[1:]:
+        name, *keys = argument.split("=")[0].split(".")
+        if name.lstrip("-") in ("config", "noconfig"):
+            check_path(keys, config.value)
 
 
 @exit_with_one_line
@@ -43,9 +56,9 @@ def main(argv: list[str]) -> None:
     """Checks the command, joins the other processes if there are any, and trains."""
     if len(argv) > 1:
         raise InputError(f"{argv[1]!r} is not a flag; options look like --config.input.batch_size=256")
-    config = schema.parse(_CONFIG.value)
+    config = parse(_CONFIG.value)
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorBoard loads TensorFlow where it is installed
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes warnings as it is imported
     # Imported here so that a wrong command is answered at once.
     from clippy_jax import processes
     from clippy_jax.run.compilation import keep_programs
@@ -54,8 +67,9 @@ def main(argv: list[str]) -> None:
     # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
     processes.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
-    keep_programs(_WORKDIR.value)
-    train_and_evaluate(config, _WORKDIR.value)
+    with processes.failing_together():
+        keep_programs(_WORKDIR.value)
+        train_and_evaluate(config, _WORKDIR.value)
 
 
 if __name__ == "__main__":

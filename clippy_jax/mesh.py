@@ -7,7 +7,9 @@ the collectives that either choice needs.
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from clippy_jax.errors import InputError
 
@@ -51,6 +53,13 @@ def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fs
 def shard_batch(local: Any, mesh: Mesh) -> Any:
     """The global arrays of a batch (an array [B, ...] or a tree of them); each process has a contiguous part of it."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), local)
+
+
+def place_whole(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
+    """The global array of a value that every process has whole; what is on the devices already stays as it is."""
+    if isinstance(value, jax.Array):
+        return value
+    return jax.make_array_from_callback(np.shape(value), sharding, lambda index: value[index])
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:

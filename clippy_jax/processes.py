@@ -1,9 +1,12 @@
-"""Joining the processes of a run, from the launcher that started them or from flags."""
+"""The processes of a run: how they join, from the launcher that started them or from flags, speak and fail."""
 
+import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 
 import jax
 
@@ -15,6 +18,8 @@ _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --proce
 _SLURM = (("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"), "SLURM_NTASKS", "SLURM_PROCID")
 _OPEN_MPI = ((), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 _MPICH = ((), "PMI_SIZE", "PMI_RANK")
+
+_SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
 
 def initialize(
@@ -60,6 +65,35 @@ def initialize(
         _join()
 
 
+def log_line(text: str) -> None:
+    """Prints on the first process only, at once."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Surrounds the work of the processes of a run: an exception in one of them ends them all.
+
+    The others may be waiting for this process in a collective, and at its exit JAX would have it wait for them. So it
+    says what is wrong and leaves at once; JAX ends the others when they miss it. A process that is alone just raises.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, InputError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+            if isinstance(error, jax.errors.JaxRuntimeError):
+                print("If another process has ended, its own output says why.", file=sys.stderr, flush=True)
+        time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
+        sys.stdout.flush()
+        os._exit(1)
+
+
 def _launched() -> tuple[int | None, int | None]:
     """Process count and this process's number as the launcher tells; None each where there is no launcher."""
     for markers, count, number in (_OPEN_MPI, _SLURM, _MPICH):
@@ -103,14 +137,3 @@ def _join(**arguments) -> None:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
-    sys.excepthook = _end_at_once
-
-
-def _end_at_once(*error) -> None:
-    """Shows an uncaught exception and ends the process; leaving in order, it would wait for the others to leave too.
-
-    They may be waiting for this process in a collective. Now they see its connection closed, and end as well.
-    """
-    sys.__excepthook__(*error)
-    sys.stderr.flush()
-    os._exit(1)

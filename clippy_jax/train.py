@@ -7,9 +7,10 @@ runs them; what differs between processes (which part of a batch, who writes) is
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
+from clu import parameter_overview, periodic_actions
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
@@ -17,13 +18,12 @@ from clippy_jax.errors import InputError
 from clippy_jax.evaluators.periodic import PeriodicEvaluation
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import TrainingInput
-from clippy_jax.mesh import check_batch_size, make_mesh, state_sharding
+from clippy_jax.mesh import check_batch_size, make_mesh, place_whole, state_sharding
+from clippy_jax.processes import log_line
 from clippy_jax.run.checkpointing import Checkpointer
-from clippy_jax.run.compilation import StepPrograms
-from clippy_jax.run.metrics import MetricWriter, log_line
-from clippy_jax.run.overview import config_overview, parameter_overview
-from clippy_jax.run.profiling import Profiler
-from clippy_jax.run.workdir import prepare_workdir
+from clippy_jax.run.compilation import call_and_time_compilation
+from clippy_jax.run.metrics import Progress, open_writer
+from clippy_jax.run.workdir import config_overview, prepare_workdir
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
@@ -53,7 +53,7 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
     with Checkpointer(workdir, config.checkpoint, config.log_every_steps) as checkpointer:
         state, shardings = _first_state(config, mesh, checkpointer)
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        _loop(config, workdir, state, StepPrograms(train_step), training_input, mesh, checkpointer, evaluation)
+        _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation)
 
 
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -65,7 +65,10 @@ def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tupl
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(new_state, key)
     shardings = state_sharding(shapes, mesh, config.parameter_sharding)
-    log_line(parameter_overview(shapes.params))
+    table, _ = parameter_overview.get_parameter_overview(shapes.params, include_stats=False).rsplit("\n", 1)
+    counts = {name: int(parameter_overview.count_parameters({name: tree})) for name, tree in shapes.params.items()}
+    counts["all"] = sum(counts.values())
+    log_line(table + "\nParameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
 
     if checkpointer.latest_step() is not None:
         placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
@@ -76,10 +79,10 @@ def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tupl
     state = jax.jit(new_state, out_shardings=shardings)(key)
     init = config.init
     if init.image or init.text or init.clippy:
-        params, left = initialise(jax.device_get(state.params), config.model, init.image, init.text, init.clippy)
+        params, left = initialise(state.params, config.model, init.image, init.text, init.clippy)
         for name in left:
             log_line(f"not in the starting weights, left at its initialisation: {name}")
-        state = state.replace(params=jax.device_put(params, shardings.params))
+        state = state.replace(params=jax.tree.map(place_whole, params, shardings.params))
     return state, shardings
 
 
@@ -87,39 +90,59 @@ def _loop(
     config: Config,
     workdir: str,
     state: TrainState,
-    programs: StepPrograms,
+    train_step: Callable,
     training_input: TrainingInput,
     mesh: Mesh,
     checkpointer: Checkpointer,
     evaluation: PeriodicEvaluation,
 ) -> None:
     first, stop = int(state.step) + 1, config.schedule.stop_step
+    profile = _profile(config, workdir)
     with (
         contextlib.closing(training_input.batches(first - 1, max(0, stop + 1 - first))) as local_batches,
-        contextlib.closing(MetricWriter(workdir, config, first - 1)) as writer,
-        contextlib.closing(Profiler(workdir, config.profile_steps)) as profiler,
+        contextlib.closing(open_writer(workdir, config, first - 1)) as writer,
     ):
+        progress = Progress(writer, config)
         batches = device_batches(local_batches, mesh, config.input.texts_per_pack, config.microbatches)
+        batch = next(batches, None)
         metrics = None
         for step in range(first, stop + 1):
-            with writer.waiting_for_data():
-                images, texts = next(batches)
-            with writer.outside_training():
-                train_step = programs.program(state, images, texts)
-            profiler.before(step)
-            previous, (state, metrics) = metrics, train_step(state, images, texts)
+            profile(step)
+            previous = metrics
+            (state, metrics), compile_seconds = call_and_time_compilation(train_step, state, *batch)
+            if compile_seconds:
+                progress.leave_out(compile_seconds)
+                packs, rows, length = batch[1].tokens.shape
+                log_line(f"compiled for texts in {packs} x {rows} rows of {length} tokens in {compile_seconds:.1f} s")
+            with progress.waiting_for_data():
+                batch = next(batches, None)
             # Of the step before: asking for this one's numbers would keep the device waiting for the host.
             _check_finite(step - 1, previous, workdir)
-            profiler.after(step, metrics)
 
-            if step % config.log_every_steps == 0 or step in (first, stop):
-                writer.write(step, metrics, training_input.skipped)
+            # The last profiled step is reported, too: its trace is complete once its numbers are there.
+            if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):
+                progress.report(step, metrics, training_input.skipped)
             if step == stop or checkpointer.is_due(step):
                 _check_finite(step, metrics, workdir)
                 checkpointer.save(step, state)
-            with writer.outside_training():
+            with progress.outside_training():
                 for name, figures in evaluation.run(step, state.params):
-                    writer.write_evaluation(step, name, figures)
+                    progress.report_evaluation(step, name, figures)
+        profile(stop + 1)
+
+
+def _profile(config: Config, workdir: str) -> Callable[[int], object]:
+    """To be called before each step and after the last: writes the trace of `config.profile_steps`, on one process."""
+    first, last = config.profile_steps or (math.inf, math.inf)
+    if first > config.schedule.stop_step or jax.process_index() != 0:
+        return lambda step: None
+    return periodic_actions.Profile(
+        logdir=f"{workdir}/profile",
+        first_profile=first,
+        num_profile_steps=min(last, config.schedule.stop_step) + 1 - first,
+        profile_duration_ms=None,
+        every_secs=None,
+    )
 
 
 def _check_vocabulary(training_input: TrainingInput, config: Config) -> None:

@@ -1,16 +1,17 @@
-"""Output that appears under its name only when it is complete."""
+"""Files and folders that appear under their names only when they are complete, on a disk or remote (`gs://...`)."""
 
 import contextlib
 import os
-import shutil
+import uuid
 from collections.abc import Iterator
-from pathlib import Path
+
+from etils import epath
 
 from clippy_jax.errors import InputError
 
 
 @contextlib.contextmanager
-def complete_or_nothing(path: str, force: bool) -> Iterator[str]:
+def complete_or_nothing(path: epath.PathLike, force: bool) -> Iterator[str]:
     """Yields a temporary name beside `path` for a file or a folder; renames it when the block ends well.
 
     Whatever goes wrong in the block, nothing stays behind, and what was at `path` before is as it was.
@@ -22,12 +23,12 @@ def complete_or_nothing(path: str, force: bool) -> Iterator[str]:
     Raises:
       InputError: something is there and `force` is not set, or writing fails (full disk, missing rights).
     """
-    target = Path(path)
+    target = epath.Path(path)
     check_output(path, force)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.incomplete")
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.incomplete"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield str(temporary)
+        yield os.fspath(temporary)
         _replace(temporary, target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}; nothing was left there") from None
@@ -35,30 +36,40 @@ def complete_or_nothing(path: str, force: bool) -> Iterator[str]:
         _remove(temporary)
 
 
-def check_output(path: str, force: bool) -> None:
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes a file or replaces it, completely or not at all; raises `InputError` where that fails."""
+    with complete_or_nothing(path, force=True) as temporary:
+        epath.Path(temporary).write_text(text)
+
+
+def check_output(path: epath.PathLike, force: bool) -> None:
     """Raises `InputError` if `complete_or_nothing` would refuse a path, for a look before long work."""
-    if os.path.lexists(path) and not force:
+    if _exists(epath.Path(path)) and not force:
         raise InputError(f"{path} exists already; choose another --output, or pass --force to replace it")
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def _replace(temporary: epath.Path, target: epath.Path) -> None:
     if not (target.is_dir() or temporary.is_dir()):
         temporary.replace(target)
         return
-    old = target.with_name(f".{target.name}.{os.getpid()}.replaced")
-    if os.path.lexists(target):
+    old = target.parent / f".{target.name}.{uuid.uuid4().hex}.replaced"
+    if _exists(target):
         target.rename(old)
     try:
         temporary.rename(target)
     except OSError:
-        if os.path.lexists(old):
+        if _exists(old):
             old.rename(target)
         raise
     _remove(old)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
+def _remove(path: epath.Path) -> None:
+    if path.is_dir() and not os.path.islink(path):
+        path.rmtree()
+    elif _exists(path):
         path.unlink()
+
+
+def _exists(path: epath.Path) -> bool:
+    return path.exists() or os.path.islink(path)  # a link to nothing is something, too

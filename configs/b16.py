@@ -13,6 +13,25 @@ values stand side by side.
 
 from ml_collections import ConfigDict
 
+# The flags of the evaluation program.
+EVALUATIONS = (
+    "imagenet",
+    "imagenet_v2",
+    "voc",
+    "context",
+    "context_background",
+    "ade20k",
+    "coco",
+    "coco_stuff",
+    "coco_object",
+    "cityscapes",
+    "grouping",
+    "waterbirds",
+    "retrieval",
+    "knn",
+    "linear_probe",
+)
+
 
 def get_config() -> ConfigDict:
     """Every field of `clippy_jax.config.Config`."""
@@ -114,15 +133,11 @@ def get_config() -> ConfigDict:
     config.evals = ConfigDict()
     config.evals.batch_size = 256
     config.evals.image_size = 224
-    # By the names of the evaluation program's flags. For others than these two the whole group is given at once:
-    # --config.evals.tasks="{'waterbirds': {'path': '/data/waterbirds', 'every_steps': 500}}"
     config.evals.tasks = ConfigDict()
-    config.evals.tasks.imagenet = ConfigDict()
-    config.evals.tasks.imagenet.path = ""  # /data/imagenet/val
-    config.evals.tasks.imagenet.every_steps = 1_344  # public run: after every epoch
-    config.evals.tasks.voc = ConfigDict()
-    config.evals.tasks.voc.path = ""  # /data/VOC2012
-    config.evals.tasks.voc.every_steps = 1_344
+    for name in EVALUATIONS:
+        config.evals.tasks[name] = ConfigDict()
+        config.evals.tasks[name].path = ""  # for example /data/imagenet/val, /data/VOC2012
+        config.evals.tasks[name].every_steps = 1_344  # public run: after every epoch
 
     # ------------------------------------------------------------------------------------------------------ run
     config.seed = 0

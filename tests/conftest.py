@@ -1,22 +1,28 @@
-"""Runs before anything imports jax or TensorFlow: CPU only, eight devices for the sharding, offline."""
+"""Runs before anything imports jax or TensorFlow: CPU only, eight devices, offline, every program compiled once."""
 
+import atexit
 import os
+import shutil
+import tempfile
+
+from tests.xla_flags import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# The tests compile far longer than they compute: the cheapest code halves their time. Where the code that users run is
-# what matters, a test asks for it by `jax.jit(..., compiler_options=configurations.FULLY_OPTIMISED)`.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-    ]
-)
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(devices=8)])
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Tests compile the same programs again and again, in this process, in pytest's workers and in the programs that tests
+# start: all share one folder of them, which the first process makes and removes. A test of the cache itself takes
+# JAX_COMPILATION_CACHE_DIR out of its environment.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 # ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
 from tests.inputs import (
+    demo_folder,
     encoded,
     input_config,
     photo,

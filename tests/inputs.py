@@ -1,4 +1,4 @@
-"""Real parts to test on: photos, encoded in every way; tars as img2dataset writes them; a trained tokenizer."""
+"""Real parts to test on: photos, encoded in every way; tars as img2dataset writes them; a trained tokenizer; a run."""
 
 import dataclasses
 import io
@@ -126,3 +126,15 @@ def shards(tmp_path_factory) -> str:
     for number, (first, samples) in enumerate(((0, 11), (11, 3), (14, 9))):
         make_shard(folder / f"{number:05d}.tar", first, samples)
     return f"{folder}/{{00000..00002}}.tar"
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory) -> pathlib.Path:
+    """A folder as `make demo` leaves it, small: the data set in `data/shapes`, a run of two steps in `runs/shapes`."""
+    from clippy_jax.train import train_and_evaluate  # here: most tests train nothing
+    from tests import small_run
+
+    folder = tmp_path_factory.mktemp("demo")
+    config = small_run.config(folder / "data" / "shapes", schedule__stop_step=2)
+    train_and_evaluate(config, folder / "runs" / "shapes")
+    return folder

@@ -1,7 +1,9 @@
 """A training for the tests that start the real program: a small Shapes data set and the flags of a run on it."""
 
 import pathlib
+import runpy
 
+from clippy_jax.config import Config, parse
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 
@@ -34,3 +36,10 @@ def values(data: pathlib.Path, **fields) -> dict[str, str | int | float]:
     chosen |= {"schedule.warmup_steps": 5, "schedule.decay_steps": 40}
     chosen |= {name.replace("__", "."): value for name, value in fields.items()}
     return chosen
+
+
+def config(data: pathlib.Path, **fields) -> Config:
+    """`values` as a configuration, for a run in the process of a test."""
+    demo = runpy.run_path(str(ROOT / "configs" / "shapes.py"))["get_config"]()
+    demo.update_from_flattened_dict(values(data, **fields))
+    return parse(demo)

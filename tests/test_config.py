@@ -8,6 +8,7 @@ from ml_collections import ConfigDict, config_flags
 
 from clippy_jax.config import Config, TaskConfig, parse, parse_model
 from clippy_jax.errors import InputError
+from clippy_jax.evaluators.tasks import TASKS
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -81,9 +82,32 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         ("evals.tasks.coco", {"path": "/coco"}, "config.evals.tasks.coco.every_steps is missing; it must be int"),
         ("evals.tasks.voc.folder", "/voc", "config.evals.tasks.voc.folder is not a configuration key"),
         ("evals.tasks.voc.every_steps", -1, "config.evals.tasks.voc.every_steps must be at least 0, not -1"),
-        ("optimizer.freeze", ("vision",), "config.optimizer.freeze names 'vision'; the towers are 'image' and 'text'"),
+        ("optimizer.freeze", ("vision",), r"config.optimizer.freeze\[0\] must be one of 'image', 'text', not 'vision'"),
+        ("optimizer.beta1", 7, r"config.optimizer.beta1 must be in \[0, 1\), not 7.0"),
+        ("optimizer.beta2", 1.0, r"config.optimizer.beta2 must be in \[0, 1\), not 1.0"),
+        ("optimizer.eps", -1.0, "config.optimizer.eps must be above 0, not -1.0"),
+        ("optimizer.weight_decay", -0.1, "config.optimizer.weight_decay must be at least 0, not -0.1"),
+        ("optimizer.gradient_clip_norm", float("nan"), "config.optimizer.gradient_clip_norm must be a finite number"),
+        ("schedule.peak_learning_rate", float("inf"), "config.schedule.peak_learning_rate must be a finite number"),
+        ("schedule.peak_learning_rate", -5e-4, "config.schedule.peak_learning_rate must be at least 0, not -0.0005"),
+        ("schedule.warmup_steps", -1, "config.schedule.warmup_steps must be at least 0, not -1"),
+        ("schedule.decay_steps", 9_999, "config.schedule.decay_steps is 9999, before the end of the warm-up"),
+        ("input.crop_scale", (0.5, 0.2), r"crop_scale must be \(low, high\) with low <= high <= 1.0, not \(0.5, 0.2\)"),
+        ("input.crop_scale", (0.5, 1.1), r"crop_scale must be \(low, high\) with low <= high <= 1.0, not \(0.5, 1.1\)"),
+        ("input.crop_ratio", (0.0, 1.0), r"config.input.crop_ratio\[0\] must be above 0, not 0.0"),
+        ("input.batch_size", 0, "config.input.batch_size must be at least 1, not 0"),
+        ("input.seed", -1, r"config.input.seed must be from 0 to 2\*\*32 - 1, not -1"),
+        ("seed", 2**40, r"config.seed must be from 0 to 2\*\*32 - 1, not 1099511627776"),
+        ("microbatches", 0, "config.microbatches must be at least 1, not 0"),
+        ("checkpoint.keep", 0, "config.checkpoint.keep must be at least 1, not 0"),
+        ("checkpoint.every_minutes", -1.0, "config.checkpoint.every_minutes must be at least 0, not -1.0"),
+        ("model.image.heads", 0, "config.model.image.heads must be at least 1, not 0"),
+        ("model.image.patch_size", 0, "config.model.image.patch_size must be at least 1, not 0"),
+        ("model.text.dropout", 1.5, r"config.model.text.dropout must be in \[0, 1\), not 1.5"),
+        ("model.text.relative_buckets", 2, "config.model.text.relative_buckets must be at least 4, not 2"),
+        ("model.text.relative_max_distance", 8, "relative_max_distance is 8; with 32 buckets it must be above 8"),
         ("profile_steps", (5,), r"config.profile_steps must be \(\) or \(first, last\)"),
-        ("profile_steps", (0, 4), r"config.profile_steps must be \(\) or \(first, last\)"),
+        ("profile_steps", (0, 4), r"config.profile_steps\[0\] must be at least 1, not 0"),
         ("profile_steps", (5, 3), r"config.profile_steps must be \(\) or \(first, last\)"),
         ("input.train", "", "config.input.train is empty; name the training data"),
         ("input.tokenizer", "", "config.input.tokenizer is empty; name a folder"),
@@ -110,8 +134,11 @@ def test_evaluations_are_named_on_the_command_line():
         flags(argv)
         return parse(values.value).evals.tasks
 
-    one = parsed("--config.evals.tasks.voc.path=/voc", "--config.evals.tasks.voc.every_steps=5")
-    assert one["voc"] == TaskConfig("/voc", 5) and one["imagenet"] == TaskConfig("", 1344)
+    two = parsed("--config.evals.tasks.voc.path=/voc", "--config.evals.tasks.ade20k.every_steps=5")
+    assert two == dict.fromkeys(TASKS, TaskConfig("", 1344)) | {
+        "voc": TaskConfig("/voc", 1344),
+        "ade20k": TaskConfig("", 5),
+    }
     others = parsed("--config.evals.tasks={'waterbirds': {'path': '/birds', 'every_steps': 500}}")
     assert others == {"waterbirds": TaskConfig("/birds", 500)}
 
@@ -135,19 +162,3 @@ def test_a_projection_joins_towers_of_different_widths():
     values["text"]["embedding_width"] = 512
     values["image_projection"] = True
     assert parse_model(values).text.embedding_width == 512
-
-
-def test_every_field_is_read_by_the_package():
-    """An option that nothing reads would be a promise not kept (open_clip's patch dropout was one)."""
-    package = pathlib.Path(__file__).parents[1] / "clippy_jax"
-    code = "\n".join(path.read_text() for path in package.rglob("*.py") if path != package / "config.py")
-    code += (package / "config.py").read_text().split("def parse(")[1]
-
-    def fields(kind):
-        for field in dataclasses.fields(kind):
-            yield field.name
-            if dataclasses.is_dataclass(field.type):
-                yield from fields(field.type)
-
-    unread = [name for name in fields(Config) if f".{name}" not in code]
-    assert not unread

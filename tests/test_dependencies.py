@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import os
 import pathlib
 import subprocess
 import sys
@@ -51,7 +52,7 @@ print(float(softmax.softmax_contrastive_loss(image, text, logit_scale, "mean")))
 def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     done = subprocess.run(
         [sys.executable, "-c", BARE + SCRIPT],
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -59,10 +60,46 @@ def test_models_losses_step_and_weights_need_only_jax_flax_optax_and_numpy():
     assert float(done.stdout) >= 0
 
 
+# A run's model, used where nothing that reads data sets is installed.
+USE = """
+ABSENT = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "tensorboard", "clu", "matplotlib", "torch"}
+
+import sys
+import numpy as np
+import clippy_jax
+
+model = clippy_jax.load(sys.argv[1])
+patches, pooled = model.encode_image(np.zeros((2, 32, 32, 3), np.uint8))
+print(patches.shape, pooled.shape, model.encode_text(["a photo of an apple"]).shape)
+"""
+
+
+def test_a_model_is_loaded_and_used_without_tensorflow(demo_folder):
+    done = subprocess.run(
+        [sys.executable, "-c", BARE + USE, str(demo_folder / "runs" / "shapes")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "(2, 4, 4, 32) (2, 32) (1, 32)"
+
+
+def test_tensorflow_is_imported_nowhere_but_where_data_is_read():
+    """Not even by a function: what computes, converts and answers runs without it, in all that it can do."""
+    for place in ("models", "training", "weights", "inference"):
+        for path in (ROOT / "clippy_jax" / place).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                found = {name.split(".")[0] for name in names} & {"tensorflow", "tensorflow_datasets", "clu"}
+                assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
 # The house from the ground up: what stands on a line may import what stands on that line or on one before it.
 FLOORS = (
     ("errors",),
-    ("config", "command_line", "mesh", "processes", "whole_files"),
+    ("config", "config_parser", "command_line", "mesh", "processes", "whole_files"),
     ("models", "datasets"),
     ("input_pipeline",),
     ("training",),
@@ -72,7 +109,7 @@ FLOORS = (
     ("evaluators",),
     ("analysis",),
     ("shapes",),
-    ("train", "main", "evaluate", "segment", "__init__"),
+    ("train", "main", "evaluate", "segment", "demo", "export", "__init__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -15,8 +15,9 @@ from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.mesh import make_mesh
 from clippy_jax.run.checkpointing import Checkpointer
+from tests.xla_flags import xla_flags
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[1]
 LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "PMI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_")
 SLURM_STEP = {
     "SLURM_JOB_ID": "7",
@@ -32,7 +33,7 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path):
         address = f"localhost:{free.getsockname()[1]}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": xla_flags(devices=2),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import runpy
 import socket
 import subprocess
 import sys
+import types
+import typing
 
 import jax
 import numpy as np
 import pytest
 
-from clippy_jax.config import Config, TaskConfig, parse
+from clippy_jax.config import Config, LossConfig, TaskConfig, WandbConfig, parse
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
 from clippy_jax.run.checkpointing import restore_arrays
@@ -20,6 +23,7 @@ from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
 from clippy_jax.weights.load import load_checkpoint
+from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -80,12 +84,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path)
     assert steps == [20, 40]
 
 
-def test_a_finished_run_has_nothing_left_to_do(config, tmp_path):
+def test_a_finished_run_has_nothing_left_to_do(config, tmp_path, capsys):
     config = change(config, "schedule", stop_step=2)
     train_and_evaluate(config, tmp_path)
+    assert "compiled for texts in 8 x " in capsys.readouterr().out
     before = (tmp_path / "metrics.jsonl").read_text()
     train_and_evaluate(config, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert "compiled for" not in capsys.readouterr().out
 
 
 def test_fsdp_trains_the_same_losses(config, tmp_path):
@@ -127,10 +133,14 @@ def test_a_failing_evaluation_says_so_and_stops_nothing(config, data, tmp_path, 
     assert capsys.readouterr().out.count("RuntimeError: no luck") == 3
 
 
-def test_writes_a_trace_of_the_steps_asked_for(config, tmp_path):
-    config = dataclasses.replace(change(config, "schedule", stop_step=3), profile_steps=(2, 2))
+def test_writes_a_trace_of_the_steps_asked_for_also_where_training_ends_within_them(config, tmp_path):
+    config = dataclasses.replace(change(config, "schedule", stop_step=3), profile_steps=(2, 9), log_every_steps=50)
     train_and_evaluate(config, tmp_path)
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+    assert list(losses_of(tmp_path)) == [1, 2, 3]
+    train_and_evaluate(dataclasses.replace(config, profile_steps=(4, 5)), tmp_path)  # after the end
+    assert list((tmp_path / "profile").rglob("*.xplane.pb")) == [trace]
 
 
 def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
@@ -183,6 +193,40 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(config, tmp_path):
         train_and_evaluate(change(config, "model", text=text), tmp_path)
 
 
+def dataclasses_in(kind) -> set[type]:
+    """A configuration's dataclass and those of its groups."""
+    inner = [*typing.get_args(kind), *(typing.get_type_hints(kind).values() if dataclasses.is_dataclass(kind) else ())]
+    return set.union({kind} if dataclasses.is_dataclass(kind) else set(), *map(dataclasses_in, inner))
+
+
+def test_every_field_of_the_configuration_is_read_by_a_run(config, data, tmp_path, monkeypatch):
+    """An option that nothing reads would be a promise not kept (open_clip's patch dropout was one)."""
+    read = set()
+
+    def recording(self, name):
+        reader = sys._getframe(1).f_globals["__name__"]  # neither the schema's checks nor `dataclasses.asdict` count
+        if reader.startswith("clippy_jax.") and not reader.startswith("clippy_jax.config"):
+            read.add((type(self), name))
+        return object.__getattribute__(self, name)
+
+    # One that nothing reads: the test has to find it.
+    loss = dataclasses.make_dataclass("Loss", [("temperature", float, 0.07)], bases=(LossConfig,), frozen=True)
+    config = dataclasses.replace(config, loss=loss("softmax", "mean"), wandb=WandbConfig("clippy", "tiny"))
+    tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 2)}
+    config = change(change(config, "schedule", stop_step=2), "evals", tasks=tasks)
+    wandb = types.SimpleNamespace(
+        init=lambda **_: types.SimpleNamespace(id="7", log=lambda *_, **__: None, finish=lambda: None), Error=OSError
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    kinds = dataclasses_in(Config) - {LossConfig} | {loss}
+    for kind in kinds:
+        monkeypatch.setattr(kind, "__getattribute__", recording)
+    train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    fields = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
+    assert len(fields) > 70 and fields - read == {(loss, "temperature")}
+
+
 def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config, tmp_path):
     """With the ring loss and microbatches; `test_main.py` has the plain loss, four processes and fsdp."""
     config = change(change(config, "schedule", stop_step=6), "checkpoint", every_steps=3)
@@ -198,11 +242,9 @@ def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config,
     )
     half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))
     command = [sys.executable, "-c", script, f"localhost:{port}"]
-    environment = {
+    environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "XLA_FLAGS": xla_flags(devices=4),
     }
     processes = [
         subprocess.Popen(

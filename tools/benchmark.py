@@ -6,6 +6,7 @@
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
     scaling  bytes that the step of configs/b16.py sends on 8 to 1,024 devices, and what they cost on V100, H100 and TPU
+    choices  layers of the models as this code computes them, beside the plain way
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
 
 Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]}.
@@ -37,12 +38,13 @@ MODULES = {
     "loss": "contrastive_loss",
     "memory": "step_memory",
     "scaling": "scaling",
+    "choices": "choices",
     "input": "training_input",
 }
 
 
-def main() -> None:
-    """Parses the command line, measures, prints and writes the report."""
+def flags() -> argparse.ArgumentParser:
+    """The program's flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -55,12 +57,13 @@ def main() -> None:
     scaling = commands.add_parser("scaling", help="the training step's communication, and its cost on paper")
     scaling.add_argument("--teraflops", type=float, help="a device's peak, for a machine of your own")
     scaling.add_argument("--link_gigabytes_per_second", type=float, help="its slowest link's one direction")
+    choices = commands.add_parser("choices", help="choices of the models' code")
     batches = commands.add_parser("input", help="the input pipeline")
-    sizes = {step: "b16", inference: "b16", loss: "full", memory: "b16", scaling: "b16", batches: "full"}
+    sizes = dict.fromkeys((step, inference, memory, scaling, choices), "b16") | dict.fromkeys((loss, batches), "full")
     for command, size in sizes.items():
         command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
-    for command, count in ((step, 3), (inference, 5), (loss, 10), (batches, 16)):
+    for command, count in ((step, 3), (inference, 5), (loss, 10), (choices, 10), (batches, 16)):
         command.add_argument("--steps", type=int, default=count, help="timed runs (a turn) (default: %(default)s)")
     for command, size in ((step, [8]), (inference, [8, 32]), (batches, [64])):
         many = {"nargs": "+"} if command is inference else {}
@@ -69,6 +72,12 @@ def main() -> None:
     for command in (step, inference):
         command.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
         command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
+    return parser
+
+
+def main() -> None:
+    """Parses the command line, measures, prints and writes the report."""
+    parser = flags()
     arguments = vars(parser.parse_args())
     command, output = arguments.pop("command"), arguments.pop("output")
     if np.min([arguments.get("batch_size", 1)]) < 1 or arguments.get("steps", 1) < 1:

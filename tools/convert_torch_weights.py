@@ -24,7 +24,11 @@ def flags() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     to_flax = commands.add_parser("to-flax", description="PyTorch weights to a converted folder.")
-    to_flax.add_argument("--image", metavar="FILE", help="DINO backbone or training checkpoint; together with --text")
+    to_flax.add_argument(
+        "--image",
+        metavar="FILE",
+        help="DINO backbone (file, training checkpoint, transformers folder); together with --text",
+    )
     to_flax.add_argument("--text", metavar="DIR", help="sentence-transformers folder of a T5; together with --image")
     to_flax.add_argument("--clippy", metavar="FILE", help="a whole CLIPpy, like clippy_5k.pt; instead of the two")
     to_flax.add_argument("--tokenizer", metavar="DIR", help="with --clippy: tokenizer to put into the folder")

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int16, UInt8
 
+from clippy_jax.datasets import image_file
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
 
@@ -23,8 +24,8 @@ def open_mask(path: pathlib.Path, modes: tuple[str, ...] = VALUES) -> PIL.Image.
       InputError: it cannot be opened, or is not in one of the modes.
     """
     try:
-        mask = PIL.Image.open(path, formats=["PNG"])
-    except (OSError, PIL.Image.DecompressionBombError):
+        mask = image_file.open_header(path)
+    except OSError:
         raise InputError(f"{path} cannot be read as a mask; it must be a PNG") from None
     if mask.mode not in modes:
         wanted = "an RGB PNG of segments" if modes == SEGMENTS else "a palette or grey PNG whose pixels are labels"
@@ -81,7 +82,7 @@ def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...] 
     with open_mask(mask, modes) as opened_mask:
         mask_size = opened_mask.size
     try:
-        with PIL.Image.open(image) as opened_image:
+        with image_file.open_header(image) as opened_image:
             size = opened_image.size
     except (OSError, PIL.Image.DecompressionBombError):
         return None

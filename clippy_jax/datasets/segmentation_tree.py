@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from clippy_jax.datasets import masks, vocabulary
+from clippy_jax.datasets import masks, tfds_split, vocabulary
 from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL, SegmentationVocabulary
 from clippy_jax.errors import InputError
@@ -43,11 +43,14 @@ class SegmentationTree:
 def read(folder: str, layout: LabelLayout, split: str | None = None) -> SegmentationTree:
     """Lists the images and masks of a split, by default the layout's.
 
+    Args:
+      folder: the tree, or `tfds:voc/2012` for the one that TFDS unpacked.
+
     Raises:
       InputError: a folder, the split's list or JSON is missing or wrong, there is no image, or one has no mask.
     """
     split = split or layout.split
-    root = pathlib.Path(folder)
+    root = tfds_split.voc_folder(folder) if folder.startswith(tfds_split.PREFIX) else pathlib.Path(folder)
     expected = f"it must be a tree of {layout.name} such as {layout.example}"
     if not root.is_dir():
         raise InputError(f"{folder} is not a folder; {expected}")

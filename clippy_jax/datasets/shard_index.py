@@ -8,17 +8,18 @@ follow from its number. An index is built once, by reading the tar's headers, an
 import concurrent.futures
 import os
 import pathlib
-import uuid
+import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
-from clippy_jax.datasets import patterns, tar_members
+from clippy_jax.datasets import patterns
 from clippy_jax.errors import InputError
+from clippy_jax.whole_files import complete_or_nothing
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 CAPTION_EXTENSION = "txt"
@@ -77,46 +78,65 @@ def build(shard: pathlib.Path) -> ShardIndex:
     Raises:
       InputError: it is no tar file.
     """
-    images: dict[str, tar_members.Member] = {}
-    captions: dict[str, tar_members.Member] = {}
+    images: dict[str, tuple[int, int]] = {}  # offset and length by key, as of the captions
+    captions: dict[str, tuple[int, int]] = {}
     keys: dict[str, None] = {}  # of all samples, in order
-    truncated = False
-    with open(shard, "rb", buffering=0) as file:
-        try:
-            for member in tar_members.members(file.fileno()):
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                key = f"{folder}/{stem}"
-                keys[key] = None
-                if extension.lower() in IMAGE_EXTENSIONS:
-                    images.setdefault(key, member)
-                elif extension.lower() == CAPTION_EXTENSION:
-                    captions.setdefault(key, member)
-        except tar_members.NotATar:
-            raise InputError(
-                f"{patterns.KEY}: {shard} is no tar file (empty, compressed or something else); replace or leave it out"
-            ) from None
-        except tar_members.TruncatedTar:
-            truncated = True
+    members = _Members(shard)
+    for member in members:
+        folder, _, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        key = f"{folder}/{stem}"
+        keys[key] = None
+        if extension.lower() in IMAGE_EXTENSIONS:
+            images.setdefault(key, (member.offset_data, member.size))
+        elif extension.lower() == CAPTION_EXTENSION:
+            captions.setdefault(key, (member.offset_data, member.size))
+
+    if not keys:
+        raise InputError(
+            f"{patterns.KEY}: {shard} is no tar file (empty, compressed or something else); replace or leave it out"
+        )
 
     left_out: Counter[str] = Counter()
     complete = []
     last = next(reversed(keys), None)
     for key in keys:
-        captioned = key in captions and captions[key].length > 0
+        captioned = key in captions and captions[key][1] > 0
         if key in images and captioned:
-            complete.append((images[key], captions[key]))
-        elif truncated and key == last:
+            complete.append((*images[key], *captions[key]))
+        elif members.truncated and key == last:
             left_out["truncated"] += 1
         else:
             left_out["captionless" if key in images else "imageless"] += 1
+    columns = np.array(complete, np.int64).reshape(-1, 4).T
+    return ShardIndex(*(column.astype(kind) for column, kind in zip(columns, (np.int64, np.int32) * 2)), dict(left_out))
 
-    def column(part: int, field: int, dtype: type) -> np.ndarray:
-        return np.array([sample[part][field] for sample in complete], dtype)
 
-    image_columns = column(0, 1, np.int64), column(0, 2, np.int32)
-    caption_columns = column(1, 1, np.int64), column(1, 2, np.int32)
-    return ShardIndex(*image_columns, *caption_columns, dict(left_out))
+class _Members:
+    """The regular files of a tar archive, in order, from its headers alone.
+
+    Attributes:
+      truncated: known after the last one; whether the archive ends, or goes wrong, in the middle of a member.
+    """
+
+    def __init__(self, shard: pathlib.Path):
+        self._shard = shard
+        self.truncated = False
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        size = self._shard.stat().st_size
+        with open(self._shard, "rb", buffering=0) as file:
+            try:
+                tar = tarfile.open(fileobj=file, mode="r:")
+                while (member := tar.next()) is not None:
+                    tar.members.clear()
+                    if member.size < 0 or member.offset_data + member.size > size:
+                        raise tarfile.ReadError("a member beyond the end")
+                    if member.isreg() and not member.issparse():
+                        yield member
+                self.truncated = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset).strip(b"\0") != b""
+            except tarfile.TarError:
+                self.truncated = True
 
 
 def _index_file(shard: pathlib.Path, index_folder: str) -> pathlib.Path:
@@ -163,18 +183,11 @@ def _read(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex | None:
 
 
 def _write(index: ShardIndex, signature: tuple[int, int, int], file: pathlib.Path) -> None:
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as out:
-            np.savez(
-                out,
-                signature=np.array(signature, np.int64),
-                causes=np.array(list(index.left_out), np.str_),
-                counts=np.array(list(index.left_out.values()), np.int64),
-                **dict(zip(ShardIndex._fields[:4], index[:4])),
-            )
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(f"config.input.index_folder: cannot write {file}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with complete_or_nothing(str(file), force=True) as temporary, open(temporary, "wb") as out:
+        np.savez(
+            out,
+            signature=np.array(signature, np.int64),
+            causes=np.array(list(index.left_out), np.str_),
+            counts=np.array(list(index.left_out.values()), np.int64),
+            **dict(zip(ShardIndex._fields[:4], index[:4])),
+        )

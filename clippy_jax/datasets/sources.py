@@ -9,8 +9,8 @@ from clippy_jax.datasets.sample import Concatenation, Source
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.synthetic import SyntheticSource
 from clippy_jax.datasets.tables import TableSource
-from clippy_jax.datasets.tfds_pairs import PREFIX as TFDS_PREFIX
 from clippy_jax.datasets.tfds_pairs import TFDSSource
+from clippy_jax.datasets.tfds_split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError
 
 SYNTHETIC = "synthetic"

@@ -1,18 +1,17 @@
-"""A labelled TensorFlow Datasets data set to classify, by random access into its ArrayRecord files."""
+"""A labelled TensorFlow Datasets data set to classify."""
 
 import dataclasses
 import io
 import re
-from typing import Any
 
 import PIL.Image
 
 from clippy_jax.datasets import image_file, vocabulary
+from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.tfds_split import PREFIX as PREFIX
+from clippy_jax.datasets.tfds_split import TFDSSplit
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
 from clippy_jax.errors import InputError
-
-PREFIX = "tfds:"
-DEFAULT_SPLIT = "validation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,55 +26,48 @@ class TFDSImages:
     names: tuple[str, ...]  # of the images, for messages
     _image: str
     _label: str
-    _source: Any
+    _examples: TFDSSplit
 
     def read(self, index: int) -> tuple[PIL.Image.Image, int]:
-        """An image and its class; raises `OSError` where it cannot be decoded."""
-        example = self._source[index]
+        """An image and its class; raises `OSError` where it cannot be read."""
+        try:
+            example = self._examples[index]
+        except BadSample as error:
+            raise OSError(f"{self.names[index]}: {error}") from error
         return image_file.open_image(io.BytesIO(example[self._image])), int(example[self._label])
 
 
 def read(name: str) -> TFDSImages:
-    """Opens `tfds:NAME[:split]`, prepared before with `tfds build NAME --file_format=array_record`.
+    """Opens `tfds:NAME[:split]`, of the split "validation" by default.
 
     The classes are the label's, with spaces for underscores, in ImageNet's 80 templates; a data set whose 1000 classes
     are synsets is ImageNet and gets ImageNet's own names.
 
     Raises:
-      InputError: tensorflow_datasets is not installed, the name or split is unknown, it is not prepared for random
-        access, or has no image or no label with names.
+      InputError: as `TFDSSplit` does, or it has no image or no label with names.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise InputError(f"{name!r} needs the package tensorflow_datasets; pip install it") from None
-    # A version like "1.0.0" after a colon belongs to the name.
-    data_set, split = re.fullmatch(r"tfds:(.*?)(?::([A-Za-z_].*))?", name).groups(default=DEFAULT_SPLIT)
-    try:
-        builder = tfds.builder(data_set, file_format="array_record")
-        image, label = (
-            _feature(name, builder.info.features, kind) for kind in (tfds.features.Image, tfds.features.ClassLabel)
-        )
-        source = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
-    except InputError:
-        raise
-    except Exception as error:  # every part of it raises its own kinds
-        reason = " ".join(str(error).split())[:200]
+    examples = TFDSSplit(name, "validation")
+    import tensorflow_datasets as tfds
+
+    images, labels = (examples.keys(kind) for kind in (tfds.features.Image, tfds.features.ClassLabel))
+    if not images or not labels:
         raise InputError(
-            f"cannot open {name!r}: {reason}; prepare it with `tfds build {data_set} --file_format=array_record` and "
-            "TFDS_DATA_DIR set to where it lies"
-        ) from error
-    classes = tuple(builder.info.features[label].names)
+            f"{name!r} has the features {', '.join(examples.features)}; it needs an Image and a ClassLabel"
+        )
+    classes = tuple(examples.features[labels[0]].names)
     words, is_imagenet = _words(classes)
-    names = tuple(f"{name}[{index}]" for index in range(len(source)))
-    return TFDSImages(name, split, words, "ImageNet" if is_imagenet else "", classes, names, image, label, source)
-
-
-def _feature(name: str, features: Any, kind: type) -> str:
-    for key, feature in features.items():
-        if isinstance(feature, kind):
-            return key
-    raise InputError(f"{name!r} has the features {', '.join(features)}; it needs an Image and a ClassLabel")
+    names = tuple(f"{name}[{index}]" for index in range(len(examples)))
+    return TFDSImages(
+        name,
+        examples.split,
+        words,
+        "ImageNet" if is_imagenet else "",
+        classes,
+        names,
+        images[0],
+        labels[0],
+        examples,
+    )
 
 
 def _words(classes: tuple[str, ...]) -> tuple[ClassificationVocabulary, bool]:

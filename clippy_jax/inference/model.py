@@ -129,9 +129,9 @@ class Model:
 
         Raises:
           InputError: the file does not exist or cannot be read as an image.
-          ValueError: the image is not as above, or `labels` is one string or empty.
+          ValueError: the image is not as above, or `labels` is no list of words.
         """
-        if isinstance(labels, str) or not len(labels):
+        if isinstance(labels, str) or not len(labels) or not all(isinstance(label, str) for label in labels):
             raise ValueError(f'labels must be a list of words such as ["cat", "dog"], not {labels!r}')
         return self.name_pixels(image, self.class_embeddings([[photo_prompt(label)] for label in labels]))
 

@@ -1,14 +1,10 @@
-"""From a list of images to batches on the mesh: read ahead in threads, padded, each process its own part.
+"""From a list of images to batches on the mesh: read ahead, padded, each process its own part.
 
 An evaluation plans its batches once, from facts that every process knows (the sorted list of files, their sizes), so
 all processes run the same number of equally shaped batches. Of each batch a process reads the rows its devices hold.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
-import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,11 +15,11 @@ from jax.sharding import Mesh
 from jaxtyping import Shaped
 
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline import engine
 from clippy_jax.mesh import shard_batch
 
 PADDING = -1
 UNREADABLE_SHARE = 0.01
-BATCHES_AHEAD = 2
 BATCHES_BETWEEN_CHECKS = 32
 
 Sample = tuple[Shaped[np.ndarray, "..."], ...]
@@ -90,57 +86,53 @@ class ReadFailures:
 def load(
     batches: Sequence[Batch], read: Read, mesh: Mesh, failures: ReadFailures
 ) -> Iterator[tuple[Shaped[jax.Array, "B ..."], ...]]:
-    """Yields each batch as global arrays, sharded over `data`; reading runs in threads, `BATCHES_AHEAD` in front.
+    """Yields each batch as global arrays, sharded over `data`; the coming ones are read in the background.
 
     Args:
-      batches: the plan, the same in every process.
+      batches: the plan, the same in every process, all with as many rows.
       read: returns the arrays of one image; an `OSError` means unreadable, an `InputError` ends the evaluation.
       mesh: the mesh to shard over; its size divides the batch.
       failures: notes what could not be read; it is complete once the last batch has been taken.
     """
+    if not batches:
+        return
 
-    def read_row(index: int) -> Sample | None:
+    def read_row(index: int) -> Sample:
         try:
-            return read(index)
-        except OSError:
+            return () if index == PADDING else read(index)
+        except (OSError, MemoryError):
             failures.unreadable(index)
         except InputError:
             failures.refused(index)
-        return None
+        return ()
 
-    threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "evaluation-images")
+    local = _local_rows(len(batches[0].rows), mesh)
 
-    def start(batch: Batch) -> tuple[Batch, list]:
-        return batch, [None if row == PADDING else threads.submit(read_row, row) for row in _local_rows(batch, mesh)]
+    def read_rows(number: int, part: slice) -> Sample:
+        batch = batches[number]
+        return _stack([read_row(row) for row in batch.rows[local][part]], batch.blank)
 
-    upcoming = iter(batches)
-    started = collections.deque(start(batch) for batch in itertools.islice(upcoming, BATCHES_AHEAD))
-    try:
-        for number in itertools.count(1):
-            if not started:
-                return
-            batch, futures = started.popleft()
-            samples = [None if future is None else future.result() for future in futures]
-            started.extend(start(following) for following in itertools.islice(upcoming, 1))
-            yield tuple(shard_batch(array, mesh) for array in _stack(samples, batch.blank))
-            if number % BATCHES_BETWEEN_CHECKS == 0 or not started:
-                failures.agree()
-    finally:
-        threads.shutdown(cancel_futures=True)
+    tf = engine.tensorflow()
+    row = tuple(tf.TensorSpec((None,) * array.ndim, array.dtype) for array in batches[0].blank)
+    read_ahead = engine.ParallelBatches(read_rows, 0, len(batches), local.stop - local.start, row)
+    for number, arrays in enumerate(read_ahead, start=1):
+        yield tuple(shard_batch(array, mesh) for array in arrays)
+        if number % BATCHES_BETWEEN_CHECKS == 0 or number == len(batches):
+            failures.agree()
 
 
-def _local_rows(batch: Batch, mesh: Mesh) -> tuple[int, ...]:
+def _local_rows(batch_size: int, mesh: Mesh) -> slice:
     """The rows that this process's devices hold: a contiguous part, since the mesh lists devices by process."""
-    per_device = len(batch.rows) // mesh.size
+    per_device = batch_size // mesh.size
     local = [
         position for position, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()
     ]
-    return batch.rows[local[0] * per_device : (local[-1] + 1) * per_device]
+    return slice(local[0] * per_device, (local[-1] + 1) * per_device)
 
 
-def _stack(samples: Sequence[Sample | None], blank: Sample) -> Sample:
+def _stack(samples: Sequence[Sample], blank: Sample) -> Sample:
     stacked = tuple(np.repeat(value[None], len(samples), axis=0) for value in blank)
     for row, sample in enumerate(samples):
-        for array, value in zip(stacked, sample or ()):
+        for array, value in zip(stacked, sample):
             array[(row, *(slice(0, length) for length in value.shape))] = value
     return stacked

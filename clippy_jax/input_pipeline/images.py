@@ -1,6 +1,6 @@
 """From an encoded image to its pixels, and to those that the model trains on.
 
-Everything that Pillow opens is an image here; sound JPEGs take a shortcut (simplejpeg, which is libjpeg-turbo without a
+Pillow opens them (`datasets/image_file.py`); sound JPEGs take a shortcut (simplejpeg, which is libjpeg-turbo without a
 detour) to the same pixels. Large JPEGs are decoded for training at a half, a quarter or an eighth of their sides, which
 libjpeg does in the frequency domain. All of it releases Python's global lock.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image
 
+from clippy_jax.datasets import image_file
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.resize import crop_and_resize
@@ -24,21 +24,21 @@ _SPARE = 2  # a reduced box has at least this many times the size asked for; at 
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
-    """Decodes any image that Pillow opens to RGB, as its plain `convert("RGB")` does; EXIF rotation is not applied.
+    """Decodes an image to RGB, as Pillow's plain `convert("RGB")` does; EXIF rotation is not applied.
 
     Raises:
-      BadSample: it is "truncated" or otherwise "undecodable".
+      BadSample: it is "too large" (`image_file.MAX_PIXELS`), "truncated" or otherwise "undecodable".
     """
-    if data.startswith(_JPEG):
+    if _size_of_plain_jpeg(data):
         try:
-            if simplejpeg.decode_jpeg_header(data)[2] in _PLAIN_COLOURS:
-                return simplejpeg.decode_jpeg(data, "RGB")
+            return simplejpeg.decode_jpeg(data, "RGB")
         except ValueError:
             pass  # damaged; Pillow says how, and forgives more
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except Exception as error:  # decoders raise what they like: OSError, SyntaxError, ValueError, zlib.error, ...
+        return np.asarray(image_file.open_image(io.BytesIO(data)).convert("RGB"))
+    except image_file.ImageTooLarge as error:
+        raise BadSample("too large") from error
+    except Exception as error:  # converting decodes what is left to decode
         raise BadSample("truncated" if "truncated" in str(error).lower() else "undecodable") from error
 
 
@@ -54,15 +54,25 @@ def training_image(data: bytes, crop: Callable[[int, int], Box], size: int) -> U
     Raises:
       BadSample: as `decode` does.
     """
-    if data.startswith(_JPEG):
+    height, width = _size_of_plain_jpeg(data) or (0, 0)
+    if min(height, width) >= 2 * _SPARE * size:
+        box = crop(height, width)
+        reduction = max(r for r in _REDUCTIONS if r == 1 or min(box.height, box.width) >= r * _SPARE * size)
+        smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if min(height, width) >= 2 * _SPARE * size and colours in _PLAIN_COLOURS:
-                box = crop(height, width)
-                reduction = max(r for r in _REDUCTIONS if r == 1 or min(box.height, box.width) >= r * _SPARE * size)
-                smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
-                return crop_and_resize(simplejpeg.decode_jpeg(data, "RGB", **smallest), box, size, reduction)
+            return crop_and_resize(simplejpeg.decode_jpeg(data, "RGB", **smallest), box, size, reduction)
         except ValueError:
             pass  # damaged: `decode` knows what to do
     image = decode(data)
     return crop_and_resize(image, crop(*image.shape[:2]), size)
+
+
+def _size_of_plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG that may take the shortcut; None for anything else."""
+    if not data.startswith(_JPEG):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return (height, width) if colours in _PLAIN_COLOURS and height * width <= image_file.MAX_PIXELS else None

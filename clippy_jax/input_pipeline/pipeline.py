@@ -2,31 +2,27 @@
 
 The global batch of step k is a function of the configuration, the data set and k alone. A process makes its part of
 it by random access, so nothing has to be remembered to continue at any step, with any number of processes, and no
-shard, worker or epoch ever runs dry. Threads do the work, a few samples at a time: reading, decoding and resizing
-release Python's global lock.
+shard, worker or epoch ever runs dry.
 """
 
-import collections
-import concurrent.futures
-import os
-import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int32, UInt8
-from threadpoolctl import threadpool_limits
 
 from clippy_jax.config import InputConfig
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline import captions, crops, images
+from clippy_jax.input_pipeline import captions, crops, engine, images
 from clippy_jax.input_pipeline.order import Order
+from clippy_jax.input_pipeline.substitutes import Substitutes
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
 
-_CHUNK = 16  # samples per task: enough for the overhead of a task to vanish
-_SUBSTITUTES = 100  # tried for one bad sample before giving up
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _UNIFORMS = 24  # random numbers per slot: a crop and a flip, rounded up to a multiple of Philox's 4
 _FLIP = crops.UNIFORMS
 
@@ -36,13 +32,6 @@ class Batch(NamedTuple):
 
     images: UInt8[np.ndarray, "B H W 3"]
     tokens: Int32[np.ndarray, "B L"]
-
-
-class _PendingBatch(NamedTuple):
-    """A batch and the tasks that have to end before it is whole."""
-
-    batch: Batch
-    tasks: list[concurrent.futures.Future]
 
 
 class TrainingInput:
@@ -77,77 +66,49 @@ class TrainingInput:
         self.steps_per_epoch = self._order.steps_per_epoch
         self._local_batch = config.batch_size // process_count
         self._first_slot = process_index * self._local_batch
-        self._skipped: collections.Counter[str] = collections.Counter()
-        self._skipped_lock = threading.Lock()
+        self._substitutes = Substitutes(config.train, self.num_samples, config.seed)
+        engine.tensorflow()  # its import takes seconds, which belong to the start
 
     @property
     def skipped(self) -> dict[str, int]:
         """Bad samples that this process has met and replaced so far, by cause."""
-        with self._skipped_lock:
-            return dict(self._skipped)
+        return self._substitutes.skipped
 
-    def batches(self, start_step: int = 0, num_steps: int | None = None) -> Iterator[Batch]:
-        """Yields the batches of steps start_step, start_step + 1, ...; the coming ones are made in the background.
+    def dataset(self, start_step: int = 0, num_steps: int | None = None) -> "tf.data.Dataset":
+        """This process's part of the batches of steps start_step, start_step + 1, ..., as elements of type `Batch`.
 
         Args:
           num_steps: how many; None for no end.
+        """
+        return self._parallel_batches(start_step, num_steps).dataset
+
+    def batches(self, start_step: int = 0, num_steps: int | None = None) -> Iterator[Batch]:
+        """Yields the elements of `dataset` as NumPy arrays; the coming ones are made in the background.
 
         Raises:
           InputError: no readable sample can be found.
         """
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ahead = max(2, -(-2 * workers * _CHUNK // self._local_batch))  # two tasks for every worker, two whole batches
+        yield from self._parallel_batches(start_step, num_steps)
+
+    def _parallel_batches(self, start_step: int, num_steps: int | None) -> engine.ParallelBatches:
+        tf, size = engine.tensorflow(), self._config.image_size
+        row = Batch(tf.TensorSpec((size, size, 3), tf.uint8), tf.TensorSpec((self._config.text_length,), tf.int32))
         end = None if num_steps is None else start_step + num_steps
-        pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="input")
-        pending: collections.deque[_PendingBatch] = collections.deque()
-        step = start_step
-        try:
-            # Each worker multiplies small matrices: threads below the workers would only wait for each other.
-            with threadpool_limits(limits=1, user_api="blas"):
-                while end is None or step < end or pending:
-                    while len(pending) <= ahead and (end is None or step < end):
-                        pending.append(self._submit(pool, step))
-                        step += 1
-                    batch, tasks = pending.popleft()
-                    for task in tasks:
-                        task.result()
-                    yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return engine.ParallelBatches(self._make, start_step, end, self._local_batch, row)
 
-    def _submit(self, pool: concurrent.futures.Executor, step: int) -> _PendingBatch:
-        size = self._config.image_size
-        batch = Batch(
-            np.empty((self._local_batch, size, size, 3), np.uint8),
-            np.empty((self._local_batch, self._config.text_length), np.int32),
-        )
-        chunks = (slice(i, min(i + _CHUNK, self._local_batch)) for i in range(0, self._local_batch, _CHUNK))
-        return _PendingBatch(batch, [pool.submit(self._fill, batch, step, chunk) for chunk in chunks])
-
-    def _fill(self, batch: Batch, step: int, chunk: slice) -> None:
-        """Makes one chunk of this process's part of a step's batch."""
-        first, last = self._first_slot + chunk.start, self._first_slot + chunk.stop
+    def _make(self, step: int, rows: slice) -> Batch:
+        """Makes some rows of this process's part of a step's batch."""
+        first, last = self._first_slot + rows.start, self._first_slot + rows.stop
         indices = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
+        pixels = np.empty((last - first, self._config.image_size, self._config.image_size, 3), np.uint8)
         texts = []
-        for i, (index, numbers) in enumerate(zip(indices, uniforms)):
-            batch.images[chunk.start + i], text = self._make(step, first + i, index, numbers)
+        for i, numbers in enumerate(uniforms):
+            pixels[i], text = self._substitutes.load(
+                lambda index, numbers=numbers: self._load(index, numbers), indices[i], step, first + i
+            )
             texts.append(text)
-        batch.tokens[chunk] = self.tokenizer.encode(texts, batch.tokens.shape[1])
-
-    def _make(self, step: int, slot: int, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
-        """The pair for one slot of a global batch; a bad sample is replaced by one that follows from the slot."""
-        for attempt in range(_SUBSTITUTES):
-            try:
-                return self._load(index, uniforms)
-            except BadSample as bad:
-                with self._skipped_lock:
-                    self._skipped[bad.cause] += 1
-            index = int(np.random.default_rng((self._config.seed, step, slot, attempt)).integers(self.num_samples))
-        raise InputError(
-            f"config.input.train: {_SUBSTITUTES} samples of {self._config.train!r} in a row are bad "
-            f"({', '.join(self.skipped)}); check the files"
-        )
+        return Batch(pixels, self.tokenizer.encode(texts, self._config.text_length))
 
     def _load(self, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
         config = self._config

@@ -15,6 +15,9 @@ from numpy.lib.stride_tricks import as_strided
 from clippy_jax.input_pipeline.crops import Box
 
 _BLOCK = 16  # output pixels per matrix product: large enough for BLAS, small enough for the band to stay narrow
+# Multiplications that OpenBLAS leaves to the thread that asks. Larger products go to threads of its own, which wait for
+# each other where many images are resized at a time.
+_ONE_THREAD = 4 * 65536
 
 
 def crop_and_resize(
@@ -74,12 +77,19 @@ def _padded(bands: _Bands, length: int) -> tuple[Float32[np.ndarray, "padded N"]
 def _multiply(bands: _Bands, padded: Float32[np.ndarray, "padded N"], out: Float32[np.ndarray, "N outputs"]) -> None:
     """Writes the transposed product of a banded matrix with padded inputs; outputs fill whole blocks.
 
-    All blocks in one call: of many short calls each would have to wait for Python's global lock again.
+    All blocks in one call or two: before each of many it would have to wait for Python's global lock again.
     """
     blocks, band, _ = bands.weights.shape
     row, item = padded.strides
-    windows = as_strided(padded, (blocks, padded.shape[1], band), (bands.step * row, item, row))
-    np.matmul(windows, bands.weights, out=out.reshape(-1, blocks, _BLOCK).transpose(1, 0, 2))
+    length = padded.shape[1]
+    part = max(1, _ONE_THREAD // (band * _BLOCK))
+    whole = length - length % part
+    for start, parts, width in ((0, whole // part, part), (whole, 1, length - whole)):
+        if parts * width:
+            strides = (width * item, bands.step * row, item, row)
+            windows = as_strided(padded[:, start:], (parts, blocks, width, band), strides)
+            target = out[start : start + parts * width].reshape(parts, width, blocks, _BLOCK)
+            np.matmul(windows, bands.weights, out=target.transpose(0, 2, 1, 3))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,8 +1,13 @@
-"""Sentence-T5's tokenizer, from the files that its folder holds: `spiece.model` or `tokenizer.json`."""
+"""Sentence-T5's tokenizer, by transformers, and the files that a folder keeps of it."""
 
+import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Callable, Sequence
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -10,65 +15,100 @@ from jaxtyping import Int32
 from clippy_jax.errors import InputError
 
 PAD, EOS = 0, 1
-FILES = ("spiece.model", "tokenizer.json")  # in order of preference: SentencePiece is four times as fast
+MODEL_FILES = ("spiece.model", "tokenizer.json")  # what the ids follow from; a folder has one of them or both
 # Where sentence-transformers keeps the longest text: in 2.2, and today. Without either it is what Sentence-T5 has.
 LONGEST_TEXT_IN = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
 LONGEST_TEXT = 256
+TOKENIZER_FILES = (*MODEL_FILES, "tokenizer_config.json", "special_tokens_map.json", "sentence_bert_config.json")
 
 
 class Tokenizer:
     """Turns texts into T5's token ids: EOS (1) at the end, then PAD (0). Thread-safe.
 
-    The ids are those of transformers' `T5Tokenizer`, except that a text which spells out a marker like "</s>" gets the
-    marker's id from `tokenizer.json` alone.
+    The ids are those of transformers' `T5Tokenizer`. A text that spells out a marker such as "</s>" gets the marker's
+    id, as there, but no PAD: "<pad>" is left out.
 
     Attributes:
-      file: what it was loaded from; a copy of it in another folder loads as the same tokenizer.
       vocabulary_size: ids are below it. A model's token embedding may have more rows.
       longest_text: tokens, EOS included, at which sentence-transformers cuts a text with this folder.
     """
 
-    def __init__(
-        self,
-        file: pathlib.Path,
-        encode_pieces: Callable[[list[str]], list[list[int]]],
-        vocabulary_size: int,
-        longest_text: int,
-    ):
-        self.file = file
-        self.vocabulary_size = vocabulary_size
+    def __init__(self, tokenizer: Any, longest_text: int):
+        """Takes a `transformers.PreTrainedTokenizerFast`."""
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self.vocabulary_size = len(tokenizer)
         self.longest_text = longest_text
-        self._encode_pieces = encode_pieces
+
+    def digest(self) -> str:
+        """A hexadecimal number that differs where ids differ."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], max_length: int) -> Int32[np.ndarray, "T L"]:
         """Token ids, L = max_length; a longer text is cut and keeps its EOS."""
         ids = np.full((len(texts), max_length), PAD, np.int32)
-        for row, pieces in zip(ids, self._encode_pieces(list(texts))):
-            length = min(len(pieces), max_length - 1)
-            row[:length] = pieces[:length]
-            row[length] = EOS
+        for row, encoding in zip(ids, self._backend.encode_batch_fast(list(texts), add_special_tokens=False)):
+            pieces = [piece for piece in encoding.ids if piece != PAD][: max_length - 1]
+            row[: len(pieces)] = pieces
+            row[len(pieces)] = EOS
         return ids
 
 
-def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
-    """Loads the tokenizer of a Sentence-T5 folder.
+def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
+    """Loads the tokenizer of a Sentence-T5 folder, or of a name on the Hugging Face hub.
 
     Raises:
-      InputError: the folder does not exist, or holds no tokenizer that can be read.
+      InputError: as `find_tokenizer` does, or what is in the folder cannot be read.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = find_tokenizer(name)
+    # Threads of ours share one tokenizer; threads of its own would fight them, and complain at every fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that models cannot be had without PyTorch
+    import transformers  # here, since it takes seconds
+
+    try:
+        # Of `spiece.model` alone, no markers beyond its own: models may have no rows for them.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, tokenizer_type="t5", extra_ids=0, local_files_only=True
+        )
+    except Exception as error:  # it raises what it likes
+        present = " and ".join(name for name in MODEL_FILES if (folder / name).is_file())
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"tokenizer: cannot read {present} in {folder}: {reason}; copy the files again") from error
+    return Tokenizer(tokenizer, _longest_text(folder))
+
+
+def find_tokenizer(name: str | pathlib.Path) -> pathlib.Path:
+    """The local folder with the files of a tokenizer; those of a name on the hub are downloaded, or in its cache.
+
+    Raises:
+      InputError: the folder does not exist or holds no tokenizer, or nothing of the name can be fetched.
+    """
+    folder = pathlib.Path(name).expanduser()
+    files, neither = (word.join(MODEL_FILES) for word in (" or ", " nor "))
     if not folder.is_dir():
-        raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {' or '.join(FILES)}")
-    for name, load in zip(FILES, (_load_sentencepiece, _load_tokenizers)):
-        if (folder / name).is_file():
-            try:
-                return load(folder / name)
-            except InputError:
-                raise
-            except Exception as error:  # both libraries raise what they like
-                reason = str(error).partition("\n")[0]
-                raise InputError(f"tokenizer: cannot read {folder / name}: {reason}; copy the file again") from error
-    raise InputError(f"tokenizer: {folder} holds neither {' nor '.join(FILES)}; copy one from sentence-t5-base")
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
+            raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {files}")
+        import huggingface_hub  # here because a folder needs no hub
+
+        try:
+            folder = pathlib.Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(TOKENIZER_FILES)))
+        except Exception as error:
+            raise InputError(
+                f"tokenizer: {name} is no folder and cannot be fetched from the Hugging Face hub "
+                f"({type(error).__name__}); give a folder with {files}"
+            ) from error
+    if not any((folder / name).is_file() for name in MODEL_FILES):
+        raise InputError(f"tokenizer: {folder} holds neither {neither}; copy one from sentence-t5-base")
+    return folder
+
+
+def copy_tokenizer(source: str | pathlib.Path, folder: str | pathlib.Path) -> None:
+    """Copies the tokenizer files that a folder has; they make the same tokenizer elsewhere."""
+    for name in TOKENIZER_FILES:
+        if (pathlib.Path(source) / name).is_file():
+            shutil.copyfile(pathlib.Path(source) / name, pathlib.Path(folder) / name)
 
 
 def _longest_text(folder: pathlib.Path) -> int:
@@ -84,24 +124,3 @@ def _longest_text(folder: pathlib.Path) -> int:
         if isinstance(value, int) and value < 10**6:  # transformers writes a huge number where there is no limit
             return value
     return LONGEST_TEXT
-
-
-def _load_sentencepiece(file: pathlib.Path) -> Tokenizer:
-    import sentencepiece  # here and below: where one of the two files is used, the other's library is not needed
-
-    processor = sentencepiece.SentencePieceProcessor(model_proto=file.read_bytes())
-    longest_text = _longest_text(file.parent)
-    return Tokenizer(file, lambda texts: processor.encode(texts, num_threads=1), processor.vocab_size(), longest_text)
-
-
-def _load_tokenizers(file: pathlib.Path) -> Tokenizer:
-    import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def encode_pieces(texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-
-    return Tokenizer(file, encode_pieces, tokenizer.get_vocab_size(), _longest_text(file.parent))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
-from clippy_jax.models.fused_attention import fused_attention, fused_attention_works
+from clippy_jax.models.attention import fused_attention, fused_attention_works, plain_attention
 from clippy_jax.models.layers import Dense, keep, rematerialised, uniform
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -117,7 +117,7 @@ class Block(nn.Module):
         if attention is None and fused_attention_works(tokens.shape[1], heads, width // heads, qkv.dtype):
             mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0)), None
         else:
-            mixed, weights = _attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
+            mixed, weights = plain_attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
         tokens = tokens + dense(keep(mixed.reshape(tokens.shape)), width, "projection")
 
         hidden = gelu(dense(norm("norm2")(tokens), self.config.mlp_width, "mlp_in"))
@@ -125,25 +125,10 @@ class Block(nn.Module):
         return (tokens, None if attention is None else weights), None
 
 
-def _attention(
-    query: Float[Array, "B heads N K"],
-    key: Float[Array, "B heads N K"],
-    value: Float[Array, "B heads N K"],
-    precision: jax.lax.Precision,
-) -> tuple[Float[Array, "B N heads K"], Float[Array, "B heads N N"]]:
-    """softmax(query · key / √K) · value, and the softmax, which is float32."""
-    # The barrier has the heads moved to the front once, before the products, and not in each of them.
-    query, key, value = jax.lax.optimization_barrier((query, key, value))
-    logits = jnp.einsum("BHqK,BHkK->BHqk", query, key, precision=precision)
-    weights = jax.nn.softmax(logits.astype(jnp.float32) * query.shape[-1] ** -0.5)
-    mixed = jnp.einsum("BHqk,BHkK->BHqK", weights.astype(value.dtype), value, precision=precision)
-    return mixed.swapaxes(1, 2), weights
-
-
 def gelu(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     """The exact GELU, by the error function in float32, as PyTorch computes it.
 
-    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and is slow on a CPU.
+    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and takes a CPU longer.
     """
     wide = x.astype(jnp.float32)
     return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)

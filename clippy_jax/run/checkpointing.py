@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
+from clippy_jax.processes import log_line
 from clippy_jax.run import sound_checkpoints
-from clippy_jax.run.metrics import log_line
 
 _SHOWN_MISMATCHES = 3
 _LONGEST_TOLD = 512  # bytes
@@ -36,9 +36,6 @@ class Checkpointer:
       clock_every_steps: the clock is looked at only at multiples of so many steps. There the first process decides and
         tells the others, which waits for the device, so this should be a step at which the loop waits anyway.
       clock: seconds, from any origin.
-
-    Raises:
-      InputError: `config.checkpoint` asks for the impossible.
     """
 
     def __init__(
@@ -48,8 +45,6 @@ class Checkpointer:
         clock_every_steps: int,
         clock: Callable[[], float] = time.monotonic,
     ):
-        if config.keep < 1:
-            raise InputError(f"config.checkpoint.keep must be at least 1, not {config.keep}")
         self._config = config
         self._clock_every_steps = clock_every_steps
         self._clock = clock
@@ -112,7 +107,7 @@ class Checkpointer:
         folder = self._manager.directory
         damaged: dict[int, str] = {}
         for candidate in _candidates(folder, self._manager.all_steps(), step):
-            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate))
+            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate), abstract_state)
             if not damage:
                 _check_fits(self._manager, candidate, abstract_state)
                 state, damage = self._read(candidate, abstract_state)

@@ -1,13 +1,12 @@
-"""When the training step is compiled, how long that takes, and where the program is kept for the run's next start."""
+"""How long JAX compiles, and where compiled programs are kept for the run's next start."""
 
 import os
-import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from clippy_jax.models.packed_texts import PackedTexts
-from clippy_jax.run.metrics import log_line
+_COMPILATION = "/jax/core/compile/"  # JAX's events of tracing, lowering and compiling begin like this
 
 
 def keep_programs(workdir: str) -> None:
@@ -20,20 +19,17 @@ def keep_programs(workdir: str) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(os.path.abspath(workdir), "compilation_cache"))
 
 
-class StepPrograms:
-    """A training step as one program for each number of rows of the packed texts, compiled when it is first needed."""
+def call_and_time_compilation(function: Callable, *arguments) -> tuple[Any, float]:
+    """What a function returns, and the seconds for which JAX compiled in it: 0.0 where all programs were there."""
+    seconds = []
 
-    def __init__(self, step: Any):
-        """`step` is what `jax.jit` made of (state, images, texts) → (state, metrics)."""
-        self._step = step
-        self._programs: dict[int, Any] = {}
+    def listen(event: str, duration: float, **_) -> None:
+        if event.startswith(_COMPILATION):
+            seconds.append(duration)
 
-    def program(self, state: Any, images: jax.Array, texts: PackedTexts) -> Any:
-        """The program for arguments like these; compiles it, and logs the time, if it is not there yet."""
-        packs, rows, length = texts.tokens.shape
-        if rows not in self._programs:
-            start = time.monotonic()
-            self._programs[rows] = self._step.lower(state, images, texts).compile()
-            seconds = time.monotonic() - start
-            log_line(f"compiled the step for texts in {packs} x {rows} rows of {length} tokens in {seconds:.1f} s")
-        return self._programs[rows]
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        result = function(*arguments)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return result, sum(seconds)

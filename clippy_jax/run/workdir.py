@@ -6,27 +6,33 @@
     WORKDIR/compilation_cache/   compiled programs, which may be deleted (`compilation.py`)
 
 so that whoever has the folder needs nothing else to use or to continue the run. Files appear under their names only
-when they are complete.
+when they are complete. To use a run, only the parts of its configuration that are used have to be of this version.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from etils import epath
 
-from clippy_jax.config import Config, parse
-from clippy_jax.errors import InputError
-from clippy_jax.run.overview import config_fields
-
-_MODEL_FILES = ("spiece.model", "tokenizer.json")  # a tokenizer folder has at least one of them
-_TOKENIZER_FILES = (
-    *_MODEL_FILES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",  # the longest text
+from clippy_jax.config import (
+    Config,
+    Count,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    check_image_size,
+    parse,
+    parse_model,
+    values_by_name,
 )
+from clippy_jax.config_parser import parse_value
+from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import MODEL_FILES, TOKENIZER_FILES, find_tokenizer
+from clippy_jax.whole_files import complete_or_nothing, write_text
 
 # How the model is computed, not what it is: these may change from one start of a run to the next.
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
@@ -45,24 +51,70 @@ def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
     """
     folder = epath.Path(workdir)
     _check_writable(folder)
-    changes = []
-    if (folder / "config.json").exists():
-        changes = _changes(folder, read_config(folder), config)
-    tokenizer = _read_tokenizer_files(config.input.tokenizer) if config.input.tokenizer else {}
+    changes = _changes(folder, config) if (folder / "config.json").exists() else []
+    tokenizer = _read_tokenizer_files(find_tokenizer(config.input.tokenizer))
     _check_same_tokenizer(folder, tokenizer, config)
     if jax.process_index() == 0:
-        if tokenizer and not (folder / "tokenizer").exists():
-            _write_folder(folder / "tokenizer", tokenizer)
-        _write_file(folder / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        if not (folder / "tokenizer").exists():
+            with complete_or_nothing(folder / "tokenizer", force=False) as temporary:
+                epath.Path(temporary).mkdir()
+                for name, content in tokenizer.items():
+                    (epath.Path(temporary) / name).write_bytes(content)
+        write_text(folder / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     return changes
 
 
+def config_overview(config: Config) -> str:
+    """The resolved configuration, a line per field."""
+    values = values_by_name(dataclasses.asdict(config))
+    width = max(map(len, values))
+    return "\n".join(f"{name:{width}}  {value!r}" for name, value in values.items())
+
+
 def read_config(workdir: epath.PathLike) -> Config:
-    """The configuration of the run in a folder.
+    """The whole configuration of the run in a folder.
 
     Raises:
       InputError: the folder has no configuration, or not one of this version's schema.
     """
+    with _saved_values(workdir) as values:
+        return parse(values)
+
+
+def read_model(workdir: epath.PathLike) -> tuple[ModelConfig, int]:
+    """The model of the run in a folder, and the pixels along each side of its training images.
+
+    Raises:
+      InputError: the folder has no configuration, or these are not of this version's schema.
+    """
+    with _saved_values(workdir) as values:
+        model = parse_model(values.get("model"))
+        image_size = parse_value(values.get("input"), _UsedInput, "config.input", ignore_unknown=True).image_size
+        check_image_size(image_size, model.image, "config.input.image_size")
+        return model, image_size
+
+
+def read_optimizer(workdir: epath.PathLike) -> tuple[OptimizerConfig, ScheduleConfig]:
+    """The optimizer of the run in a folder, and its learning rate.
+
+    Raises:
+      InputError: as `read_model`.
+    """
+    with _saved_values(workdir) as values:
+        optimizer = parse_value(values.get("optimizer"), OptimizerConfig, "config.optimizer", ignore_unknown=True)
+        return optimizer, parse_value(values.get("schedule"), ScheduleConfig, "config.schedule", ignore_unknown=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _UsedInput:
+    """Of `InputConfig`, what whoever uses a run needs."""
+
+    image_size: Count
+
+
+@contextlib.contextmanager
+def _saved_values(workdir: epath.PathLike) -> Iterator[dict[str, Any]]:
+    """Yields the groups in a workdir's config.json, and names this file where something in them is wrong."""
     path = epath.Path(workdir) / "config.json"
     try:
         values = json.loads(path.read_text())
@@ -71,21 +123,9 @@ def read_config(workdir: epath.PathLike) -> Config:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     try:
-        return parse(values)
+        yield parse_value(values, dict[str, object], "config")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def tokenizer_folder(workdir: epath.PathLike) -> epath.Path:
-    """The folder with the run's tokenizer files.
-
-    Raises:
-      InputError: the workdir carries no tokenizer.
-    """
-    folder = epath.Path(workdir) / "tokenizer"
-    if not folder.exists():
-        raise InputError(f"{folder} does not exist; {workdir} carries no tokenizer")
-    return folder
 
 
 def _check_writable(folder: epath.Path) -> None:
@@ -98,50 +138,46 @@ def _check_writable(folder: epath.Path) -> None:
         raise InputError(f"--workdir={folder} cannot be written: {error.strerror or error}") from None
 
 
-def _changes(folder: epath.Path, saved: Config, config: Config) -> list[str]:
-    before, now = config_fields(saved), config_fields(config)
-    changed = [name for name in now if now[name] != before[name]]
-    for name in changed:
-        if name.startswith("config.model.") and name not in _MODEL_FIELDS_FREE_TO_CHANGE:
-            raise InputError(
-                f"--workdir={folder} holds a run with {name}={before[name]!r}, not {now[name]!r}; "
-                "use another --workdir or that run's model"
-            )
-    return [f"{name} was {before[name]!r} and is now {now[name]!r}" for name in changed]
+def _changes(folder: epath.Path, config: Config) -> list[str]:
+    """Compares with the saved configuration, which may be of another version: either may have fields of its own."""
+
+    def fields(values: dict[str, Any]) -> dict[str, Any]:
+        evals = values.get("evals", {})
+        tasks = {name: task for name, task in evals.get("tasks", {}).items() if task.get("path")}  # the others are off
+        return values_by_name(values | {"evals": evals | {"tasks": tasks}})
+
+    with _saved_values(folder) as values:
+        saved = values | {"model": dataclasses.asdict(parse_model(values.get("model")))}
+    before, now = fields(saved), fields(json.loads(json.dumps(dataclasses.asdict(config))))
+    changes = []
+    for name in now | before:
+        if name not in before:
+            changes.append(f"{name} is new: {now[name]!r}")
+        elif name not in now:
+            changes.append(f"{name} was {before[name]!r} and is gone")
+        elif before[name] != now[name]:
+            changes.append(f"{name} was {before[name]!r} and is now {now[name]!r}")
+            if name.startswith("config.model.") and name not in _MODEL_FIELDS_FREE_TO_CHANGE:
+                raise InputError(
+                    f"--workdir={folder} holds a run with {name}={before[name]!r}, not {now[name]!r}; "
+                    "use another --workdir or that run's model"
+                )
+    return changes
 
 
-def _read_tokenizer_files(folder: str) -> dict[str, bytes]:
-    paths = [epath.Path(folder) / name for name in _TOKENIZER_FILES]
-    files = {path.name: path.read_bytes() for path in paths if path.exists()}
-    if not any(name in files for name in _MODEL_FILES):
-        raise InputError(f"config.input.tokenizer: {folder} has neither {' nor '.join(_MODEL_FILES)}")
-    return files
+def _read_tokenizer_files(folder: epath.PathLike) -> dict[str, bytes]:
+    paths = [epath.Path(folder) / name for name in TOKENIZER_FILES]
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
 def _check_same_tokenizer(folder: epath.Path, tokenizer: dict[str, bytes], config: Config) -> None:
     saved = folder / "tokenizer"
 
     def models(files):  # what the ids follow from
-        return {name: content for name, content in files.items() if name in _MODEL_FILES}
+        return {name: content for name, content in files.items() if name in MODEL_FILES}
 
-    if tokenizer and saved.exists() and models(_read_tokenizer_files(os.fspath(saved))) != models(tokenizer):
+    if saved.exists() and models(_read_tokenizer_files(saved)) != models(tokenizer):
         raise InputError(
             f"config.input.tokenizer: {config.input.tokenizer} differs from {saved}, which this run was started with; "
             "use another --workdir or that tokenizer"
         )
-
-
-def _write_file(path: epath.Path, text: str) -> None:
-    temporary = path.parent / f"{path.name}.tmp"
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def _write_folder(path: epath.Path, files: dict[str, bytes]) -> None:
-    temporary = path.parent / f"{path.name}.tmp"
-    if temporary.exists():
-        temporary.rmtree()
-    temporary.mkdir()
-    for name, content in files.items():
-        (temporary / name).write_bytes(content)
-    temporary.rename(path)

@@ -26,10 +26,10 @@ def _at_least(smallest: int) -> Callable[[str], int]:
     return parse
 
 
-def parser() -> Parser:
+def flags() -> Parser:
     """The flags of this program."""
-    flags = Parser("python -m clippy_jax.shapes", "Renders the embedded data set in the formats of the real data.")
-    flags.add_argument("--output", type=Path, required=True, help="folder to write to; left alone if it is complete")
+    parser = Parser("python -m clippy_jax.shapes", "Renders the embedded data set in the formats of the real data.")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to; left alone if it is complete")
     for flag, smallest, meaning in (
         ("train_pairs", 1, "training images with captions"),
         ("evaluation_images", 4, "held-out images in each of the VOC, ImageNet and Waterbirds trees"),
@@ -37,14 +37,14 @@ def parser() -> Parser:
         ("seed", 0, "of everything random"),
     ):
         default = getattr(_DEFAULTS, flag)
-        flags.add_argument(f"--{flag}", type=_at_least(smallest), default=default, help=f"{meaning} ({default})")
-    return flags
+        parser.add_argument(f"--{flag}", type=_at_least(smallest), default=default, help=f"{meaning} ({default})")
+    return parser
 
 
 @exit_with_one_line
 def main() -> None:
     """Renders the data set, unless it is there."""
-    arguments = vars(parser().parse_args())
+    arguments = vars(flags().parse_args())
     output = arguments.pop("output")
     settings = Settings(**arguments)
     start = time.monotonic()

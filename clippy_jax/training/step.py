@@ -1,7 +1,7 @@
 """The training step: loss → gradient → update → clamp.
 
 One pure function of the global batch. How many devices share the work is decided outside, by the shardings of its
-arguments (`sharding.py`); nothing here depends on it.
+arguments (`mesh.py`); nothing here depends on it.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def make_train_step(
         params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOGIT_SCALE)
 
         # Behind the barrier, its squares are added up as they are computed. Shared with those of Adam's second moment,
-        # all of them would be written and read back: a third of the update's time on a CPU.
+        # all of them would be written and read back.
         gradient_norm = optax.tree.norm(jax.lax.optimization_barrier(gradient))
         metrics = {
             "loss": loss,

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from clippy_jax.config import ModelConfig
+from clippy_jax.config import ModelConfig, check_image_size, parse_model
+from clippy_jax.errors import InputError
 
 
 class Moments(NamedTuple):
@@ -26,3 +27,23 @@ class Checkpoint:
     moments: Moments | None = None
     epoch: int = 0
     name: str = ""
+
+
+def parse_description(model: Any, image_size: Any, source: str) -> tuple[ModelConfig, int]:
+    """The model and its training image size, as what we save describes them.
+
+    Args:
+      model: the fields of a `ModelConfig`.
+      image_size: pixels, as a number or in digits; None for the size that the position embedding is made for.
+      source: how an error message names the file.
+
+    Raises:
+      InputError: they make no model, or the patch size does not divide the image size.
+    """
+    try:
+        config = parse_model(model)
+        size = config.image.image_size if image_size is None else int(image_size)
+        check_image_size(size, config.image, "image_size")
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{source} does not describe a model: {error}") from None
+    return config, size

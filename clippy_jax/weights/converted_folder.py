@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clippy_jax.config import parse_model
 from clippy_jax.errors import InputError
-from clippy_jax.weights.checkpoint import Checkpoint, Moments
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
+from clippy_jax.weights.checkpoint import Checkpoint, Moments, parse_description
 from clippy_jax.weights.rules import some
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
-from clippy_jax.weights.sentence_t5 import copy_tokenizer
 from clippy_jax.weights.towers import parameter_shapes
 
 _PARAMS, _OPTIMIZER, _CONFIG, _TOKENIZER = "params.safetensors", "optimizer.safetensors", "config.json", "tokenizer"
@@ -60,12 +59,12 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
     root = Path(folder)
     try:
         settings = json.loads((root / _CONFIG).read_text())
-        config, optimizer = parse_model(settings["model"]), settings["optimizer"]
+        config, image_size = parse_description(settings["model"], settings.get("image_size"), str(root / _CONFIG))
+        optimizer = settings["optimizer"]
         checkpoint = Checkpoint(
             params=_tree(root / _PARAMS),
             config=config,
-            # Folders written before it was noted are of images as large as the position embedding was made for.
-            image_size=int(settings.get("image_size", config.image.image_size)),
+            image_size=image_size,
             tokenizer=str(root / _TOKENIZER) if (root / _TOKENIZER).is_dir() else None,
             epoch=settings["epoch"],
             name=settings["name"],
@@ -73,10 +72,8 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
         )
     except OSError as error:
         raise InputError(f"{root / _CONFIG} cannot be read: {error.strerror}; convert the weights again") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{root / _CONFIG} is damaged ({error!r}); convert the weights again") from None
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
     _check_shapes(checkpoint, folder)
     return checkpoint
 

@@ -18,8 +18,12 @@ class Kind(enum.StrEnum):
     DINO = "DINO backbone"
 
 
-# Which file or folder in a folder makes it what it is.
-_FOLDERS = {"checkpoints": Kind.RUN, "params.safetensors": Kind.CONVERTED, "modules.json": Kind.SENTENCE_T5}
+# What a folder of each kind has in it.
+_FOLDERS = {
+    Kind.CONVERTED: ("params.safetensors",),
+    Kind.SENTENCE_T5: ("modules.json",),
+    Kind.RUN: ("config.json", "checkpoints"),
+}
 
 # The files in which transformers keeps the tensors of a folder, whole or in parts that a list goes with.
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -44,15 +48,13 @@ def kind_of(path: str) -> Kind | None:
         raise InputError(f"{path} does not exist; give the path of weights")
     if not os.path.isdir(path):
         return None
-    for name, kind in _FOLDERS.items():
-        if os.path.exists(os.path.join(path, name)):
+    for kind, names in _FOLDERS.items():
+        if all(os.path.exists(os.path.join(path, name)) for name in names):
             return kind
     if any(os.path.exists(os.path.join(path, name + end)) for name in TENSOR_FILES for end in ("", ".index.json")):
         return None
-    raise InputError(
-        f"{path} is a folder without weights: it is no {Kind.RUN} (which has checkpoints/), no {Kind.CONVERTED} "
-        f"(params.safetensors) and no {Kind.SENTENCE_T5} (modules.json); give one of these, or a file of weights"
-    )
+    wanted = ", ".join(f"no {kind} ({' and '.join(names)})" for kind, names in _FOLDERS.items())
+    raise InputError(f"{path} is a folder of something else: {wanted}; give one of these, or a file of weights")
 
 
 def kind_of_keys(keys: Iterable[str], network: str, source: str) -> tuple[Kind, str]:

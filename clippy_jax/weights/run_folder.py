@@ -1,14 +1,13 @@
 """A run's workdir as a source of weights: the parameters and Adam's moments of a step, whatever mesh saved it."""
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clippy_jax.config import ModelConfig, ScheduleConfig, parse_model
+from clippy_jax.config import OptimizerConfig, ScheduleConfig
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
+from clippy_jax.run.workdir import read_model, read_optimizer
 from clippy_jax.training.schedule import learning_rate
 from clippy_jax.weights.adamw import WITHOUT
 from clippy_jax.weights.checkpoint import Checkpoint, Moments
@@ -44,51 +43,30 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
     )
 
 
-def read_model(workdir: str) -> tuple[ModelConfig, int]:
-    """The model of a run and its training image size, whatever else its configuration holds.
-
-    Raises:
-      InputError: the folder has no configuration, or the model is not one of this version.
-    """
-    values = _read_config(workdir)
-    try:
-        return parse_model(values["model"]), int(values["input"]["image_size"])
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise InputError(f"{workdir}/config.json does not describe a model: {error}") from None
-
-
-def _read_config(workdir: str) -> Any:
-    path = Path(workdir, "config.json")
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {workdir} is not the workdir of a run") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-
-
 def _moments(optimizer_state: Any, workdir: str) -> Moments:
     adam = _find_adam(optimizer_state)
     if adam is None:
         raise InputError(f"{workdir} was not trained with Adam; {WITHOUT}")
-    step, config = int(adam["count"]), _read_config(workdir)
-    try:
-        optimizer, schedule = config["optimizer"], ScheduleConfig(**config["schedule"])
-        settings = {
-            "lr": float(learning_rate(schedule)(max(0, step - 1))),  # of the last update
-            "betas": (optimizer["beta1"], optimizer["beta2"]),
-            "eps": optimizer["eps"],
-            "amsgrad": False,
-        }
-        weight_decay = optimizer["weight_decay"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{workdir}/config.json: its optimizer is of another version ({error}); {WITHOUT}") from None
+    step, (optimizer, schedule) = int(adam["count"]), _optimizer(workdir)
+    settings = {
+        "lr": float(learning_rate(schedule)(max(0, step - 1))),  # of the last update
+        "betas": (optimizer.beta1, optimizer.beta2),
+        "eps": optimizer.eps,
+        "amsgrad": False,
+    }
     return Moments(
         step=step,
         mean={name: value for name, value in adam["mu"].items() if name != _LOSS_BIAS},
         square={name: value for name, value in adam["nu"].items() if name != _LOSS_BIAS},
-        groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": weight_decay}),
+        groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": optimizer.weight_decay}),
     )
+
+
+def _optimizer(workdir: str) -> tuple[OptimizerConfig, ScheduleConfig]:
+    try:
+        return read_optimizer(workdir)
+    except InputError as error:
+        raise InputError(f"{error}; {WITHOUT}") from None
 
 
 def _find_adam(state: Any) -> Mapping[str, Any] | None:

@@ -5,8 +5,7 @@
 
 import json
 import os
-import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,13 @@ import numpy as np
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.safetensors_file import write_safetensors
 from clippy_jax.weights.state_dict import read_json, read_tensors
-from clippy_jax.weights.torch_names import DENSE_RULES, is_gated, t5_rules
+from clippy_jax.weights.torch_names import is_gated, text_rules
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
-
-# What a tokenizer needs, and the longest text that the model was made for.
-TOKENIZER_FILES = (
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_bert_config.json",
-)
 
 
 def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -42,10 +33,8 @@ def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if not set(_MODULES[:3]) <= set(modules) <= set(_MODULES):
         raise InputError(f"{folder} is made of {', '.join(modules)}; a Sentence-T5 is made of {', '.join(_MODULES)}")
     paths = {name: os.path.join(folder, path) for name, path in modules.items()}
-    _check_head(paths["Pooling"], paths["Dense"])
-    _check_text(paths["Transformer"])
     tensors = {**read_tensors(paths["Transformer"]), **read_tensors(paths["Dense"])}
-    return tensors, _read_settings(paths["Transformer"], tensors)
+    return tensors, _read_settings(paths, is_gated(tensors))
 
 
 def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerConfig, tokenizer: str) -> None:
@@ -69,67 +58,47 @@ def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerC
         (root / name).write_text(json.dumps(values, indent=2) + "\n")
     if not (root / "sentence_bert_config.json").exists():
         (root / "sentence_bert_config.json").write_text('{\n  "max_seq_length": 256,\n  "do_lower_case": false\n}\n')
-    t5 = to_torch({name: value for name, value in params.items() if name != "dense"}, t5_rules(config.gated_mlp))
-    t5.pop("encoder.embed_tokens.weight")  # a shared tensor is stored once here
-    write_safetensors(str(root / "model.safetensors"), t5, {"format": "pt"})
-    dense = to_torch({"dense": params["dense"]}, DENSE_RULES)
+    tensors = to_torch(params, text_rules(config.gated_mlp))
+    tensors.pop("encoder.embed_tokens.weight")  # a shared tensor is stored once here
+    dense = {"linear.weight": tensors.pop("linear.weight")}
+    write_safetensors(str(root / "model.safetensors"), tensors, {"format": "pt"})
     write_safetensors(str(root / "2_Dense" / "model.safetensors"), dense, {"format": "pt"})
-
-
-def copy_tokenizer(source: str, folder: str) -> None:
-    """Copies the tokenizer files that `source` has."""
-    for name in TOKENIZER_FILES:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
 def _read_modules(folder: str) -> dict[str, str]:
     """The kind of each module and the folder it is in."""
-    modules = read_json(folder, "modules.json", list)
+    modules = read_json(os.path.join(folder, "modules.json"), list)
     try:
         return {module["type"].rpartition(".")[2]: str(module["path"]) for module in modules}
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{folder}/modules.json has a module without type or path; get it again") from None
 
 
-def _check_head(pooling: str, dense: str) -> None:
-    settings = read_json(pooling, "config.json")
-    modes = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True]
-    if settings.get("pooling_mode", "mean") != "mean" or modes not in ([], ["pooling_mode_mean_tokens"]):
-        raise InputError(f"{pooling}/config.json asks for another pooling than the mean that a Sentence-T5 has")
-    settings = read_json(dense, "config.json")
-    if settings.get("bias") or not str(settings.get("activation_function")).endswith("Identity"):
-        raise InputError(f"{dense}/config.json asks for a bias or an activation, which a Sentence-T5 does not have")
-
-
-def _check_text(transformer: str) -> None:
-    if not os.path.exists(os.path.join(transformer, "sentence_bert_config.json")):
-        return
-    if read_json(transformer, "sentence_bert_config.json").get("do_lower_case"):
-        raise InputError(
-            f"{transformer}/sentence_bert_config.json asks for lower-cased texts, which a Sentence-T5 does not have"
-        )
-
-
-def _read_settings(transformer: str, tensors: Collection[str]) -> dict[str, Any]:
-    """What `config.json` knows beyond the sizes, checked to be of a model that we compute."""
-    config = read_json(transformer, "config.json")
+def _read_settings(paths: Mapping[str, str], gated: bool) -> dict[str, Any]:
+    """What the JSON files know beyond the sizes, checked to be of a model that we compute."""
+    transformer, pooling, dense = (f"{paths[name]}/config.json" for name in _MODULES[:3])
+    text = f"{paths['Transformer']}/sentence_bert_config.json"
+    config, pool, head = read_json(transformer), read_json(pooling), read_json(dense)
+    modes = [name for name, on in pool.items() if name.startswith("pooling_mode_") and on is True]
     activation = config.get("feed_forward_proj", "relu")
-    if activation != ("gated-gelu" if is_gated(tensors) else "relu"):
-        raise InputError(
-            f"{transformer}/config.json: feed_forward_proj {activation!r} is neither T5's relu nor gated-gelu"
-        )
-    if config.get("layer_norm_epsilon", 1e-6) != 1e-6:
-        raise InputError(
-            f"{transformer}/config.json: layer_norm_epsilon is {config['layer_norm_epsilon']}, not T5's 1e-6"
-        )
+    for path, wrong, what in (
+        (transformer, activation != ("gated-gelu" if gated else "relu"), f"has feed_forward_proj {activation!r}"),
+        (transformer, config.get("layer_norm_epsilon", 1e-6) != 1e-6, "has a layer_norm_epsilon other than 1e-6"),
+        (text, os.path.exists(text) and read_json(text).get("do_lower_case"), "asks for lower-cased texts"),
+        (pooling, pool.get("pooling_mode", "mean") != "mean", "asks for another pooling than the mean"),
+        (pooling, modes not in ([], ["pooling_mode_mean_tokens"]), "asks for another pooling than the mean"),
+        (dense, head.get("bias"), "asks for a bias"),
+        (dense, not str(head.get("activation_function")).endswith("Identity"), "asks for an activation"),
+    ):
+        if wrong:
+            raise InputError(f"{path} {what}, which a Sentence-T5 does not have; give the folder of one")
     try:
         return {
             "relative_max_distance": int(config.get("relative_attention_max_distance", 128)),
             "dropout": float(config.get("dropout_rate", 0.1)),
         }
     except (TypeError, ValueError) as error:
-        raise InputError(f"{transformer}/config.json has a wrong value ({error}); get it again") from None
+        raise InputError(f"{transformer} has a wrong value ({error}); get it again") from None
 
 
 def _settings(config: TextTowerConfig) -> dict[str, Any]:

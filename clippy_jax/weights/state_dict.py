@@ -64,10 +64,11 @@ def read_tensors(folder: str) -> dict[str, np.ndarray]:
     """
     for name in TENSOR_FILES:
         files = [name]
-        if os.path.exists(os.path.join(folder, f"{name}.index.json")):
-            places = read_json(folder, f"{name}.index.json").get("weight_map")
+        index = os.path.join(folder, f"{name}.index.json")
+        if os.path.exists(index):
+            places = read_json(index).get("weight_map")
             if not isinstance(places, dict):
-                raise InputError(f"{folder}/{name}.index.json has no weight_map; get it again")
+                raise InputError(f"{index} has no weight_map; get it again")
             files = sorted({str(file) for file in places.values()})
         elif not os.path.exists(os.path.join(folder, name)):
             continue
@@ -78,13 +79,12 @@ def read_tensors(folder: str) -> dict[str, np.ndarray]:
     raise InputError(f"{folder} has neither {' nor '.join(TENSOR_FILES)}; copy the folder again")
 
 
-def read_json(folder: str, name: str, kind: type = dict) -> Any:
+def read_json(path: str, kind: type = dict) -> Any:
     """The contents of a JSON file, which must be a `kind`.
 
     Raises:
       InputError: it cannot be read or is something else.
     """
-    path = os.path.join(folder, name)
     try:
         with open(path, encoding="utf-8") as file:
             values = json.load(file)

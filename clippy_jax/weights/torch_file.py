@@ -161,26 +161,11 @@ def _scalar(kind: _NumberType, data: Any) -> Any:
     return _StandIn() if values is None else values[0].item()
 
 
-def _plain_dict(*_) -> dict:
-    """Stands in for `defaultdict`, whose factory nobody needs to read it."""
-    return {}
-
-
-def _no_bytes(*_) -> bytes:
-    """Stands in for `bytes`, which is called for empty ones alone."""
-    return b""
-
-
-def _plain_list(*_) -> list:
-    """Stands in for `deque`."""
-    return []
-
-
 _KNOWN = [
     argparse.Namespace,
-    (_plain_dict, "collections.defaultdict"),
-    (_plain_list, "collections.deque"),
-    (_no_bytes, "builtins.bytes"),
+    (lambda *_: {}, "collections.defaultdict"),  # its factory is of no use to a reader
+    (lambda *_: [], "collections.deque"),
+    (lambda *_: b"", "builtins.bytes"),  # called for empty ones alone
     (_NumberType, "numpy.dtype"),
     (_Array, "numpy.ndarray"),
     # Without "_" in the names before NumPy 2.

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig, parse_model
+from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from clippy_jax.errors import InputError
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
 from clippy_jax.training.state import init_params
+from clippy_jax.weights.checkpoint import parse_description
 from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.rules import Differences, Rule, differences, flax_shapes, some, to_flax, to_torch
 from clippy_jax.weights.sentence_t5 import read_sentence_t5
@@ -91,21 +92,13 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     rules = clippy_rules(is_gated(tensors), "visual.head.proj.weight" in tensors)
     # Only files of ours describe the model, beyond what weights tell.
     described = saved_with.get("model_config") or dataclasses.asdict(_sizes(clippy_sizes, tensors, rules, path))
+    config, image_size = parse_description(described, saved_with.get("image_size"), path)
     try:
-        config = parse_model(described)
-    except InputError as error:
-        raise InputError(f"{path} does not describe a model: {error}") from None
-    return TorchWeights(
-        source=path,
-        kind=kind,
-        tensors=tensors,
-        rules=rules,
-        config=config,
-        image_size=_number(saved_with, "image_size", config.image.image_size, path),
-        epoch=_number(saved_with, "epoch", 0, path),
-        name=str(saved_with.get("name", "")),
-        optimizer=saved_with.get("optimizer"),
-    )
+        epoch = int(saved_with.get("epoch", 0))
+    except (TypeError, ValueError):
+        raise InputError(f"{path}: its epoch is {saved_with['epoch']!r}, not a number") from None
+    name, optimizer = str(saved_with.get("name", "")), saved_with.get("optimizer")
+    return TorchWeights(path, kind, tensors, rules, config, image_size, epoch, name, optimizer)
 
 
 def read_as(kind: Kind, path: str, flag: str, network: Network = "teacher") -> TorchWeights:
@@ -114,13 +107,10 @@ def read_as(kind: Kind, path: str, flag: str, network: Network = "teacher") -> T
     Raises:
       InputError: as `read_weights`, or they are of another kind.
     """
-    found = kind_of(path)
-    if found is None or found == kind:
-        weights = read_weights(path, network)
-        if weights.kind == kind:
-            return weights
-        found = weights.kind
-    raise InputError(f"{flag}: {path} is a {found}; a {kind} is wanted")
+    weights = read_weights(path, network)
+    if weights.kind != kind:
+        raise InputError(f"{flag}: {path} is a {weights.kind}; a {kind} is wanted")
+    return weights
 
 
 def parameter_shapes(config: AnyConfig) -> dict[str, Any]:
@@ -168,13 +158,6 @@ def _sizes(
         raise InputError(
             f"{source} does not fit the model: {wrong or 'its tensors have shapes that fit no model'}"
         ) from None
-
-
-def _number(saved_with: Mapping[str, Any], name: str, default: int, source: str) -> int:
-    try:
-        return int(saved_with.get(name, default))
-    except (TypeError, ValueError):
-        raise InputError(f"{source}: its {name} is {saved_with[name]!r}, not a number") from None
 
 
 def _check_values(tensors: Mapping[str, np.ndarray], source: str) -> None:

@@ -1,6 +1,7 @@
 import os
 import shutil
 import stat
+import tarfile
 
 import numpy as np
 import pytest
@@ -46,11 +47,75 @@ def test_a_truncated_tar_gives_its_complete_samples(tmp_path, write_tar, keep):
     members = {f"{i}.{kind}": kind.encode() * 400 for i in range(3) for kind in ("jpg", "txt")}
     path = write_tar(tmp_path / "0.tar", members)
     with open(path, "rb") as file:
-        end = max(m.offset + m.length for m in shard_index.tar_members.members(file.fileno()))
+        end = max(m.offset_data + m.size for m in tarfile.open(fileobj=file))
     os.truncate(path, end + keep)
     index = shard_index.build(path)
     assert len(index.image_offsets) == 2
     assert index.left_out == {"truncated": 1}
+
+
+def header(name: bytes, size: bytes, kind: bytes) -> bytes:
+    """A header block of a tar, written by hand where `tarfile` refuses to write it."""
+    fields = name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + size + b"00000000000\0"
+    block = (fields + b" " * 8 + kind).ljust(257, b"\0") + b"ustar\x0000"
+    block = block.ljust(512, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def sample(key: bytes) -> bytes:
+    parts = [header(key + ending, b"00000000004\0", b"0") + b"good".ljust(512, b"\0") for ending in (b".jpg", b".txt")]
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        header(b"x", b"00000000020\0", b"x") + b"0 path=evil\n".ljust(512, b"\0"),  # a pax record of length 0
+        header(b"b.jpg", b"\xff" * 12, b"0"),  # a negative size, which leads back to where it came from
+        header(b"b.jpg", b"\xff" * 10 + b"\xfc\x00", b"0"),  # -1024: back to the header before
+        header(b"b.jpg", b"garbage!!!!\0", b"0"),
+        header(b"b.jpg", b"77777777777\0", b"0"),
+        b"garbage".ljust(512, b"!"),
+    ],
+)
+def test_a_damaged_header_ends_the_shard(tmp_path, bad):
+    (tmp_path / "0.tar").write_bytes(sample(b"a") + bad + sample(b"c"))
+    index = shard_index.build(tmp_path / "0.tar")
+    assert len(index.image_offsets) == 1 and captions_of(tmp_path / "0.tar") == ["good"]
+
+
+def test_a_folders_long_name_is_not_the_next_files(tmp_path):
+    name = b"f" * 200
+    long = header(b"././@LongLink", b"00000000311\0", b"L") + (name + b"/").ljust(512, b"\0")
+    (tmp_path / "0.tar").write_bytes(long + header(name[:100], b"00000000000\0", b"5") + sample(b"a") + bytes(1024))
+    assert captions_of(tmp_path / "0.tar") == ["good"]
+    assert shard_index.build(tmp_path / "0.tar").left_out == {}
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_format_of_tar(tmp_path, write_tar, form):
+    keys = ["000000000", "folder/ünï", "d/" * 60 + "long"] + ["x" * 300] * (form != tarfile.USTAR_FORMAT)
+    members = {f"{key}.{kind}": f"{kind} {key}".encode() for key in keys for kind in ("jpg", "txt")}
+    path = write_tar(tmp_path / "0.tar", members, form)
+    assert captions_of(path) == [f"txt {key}" for key in keys]
+
+
+def test_folders_and_links_are_no_samples(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.txt", "a.jpg"):
+        (tmp_path / "in" / name).write_text(name)
+    (tmp_path / "in" / "b.txt").symlink_to("a.txt")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        tar.add(tmp_path / "in", "in")
+    assert captions_of(tmp_path / "0.tar") == ["a.txt"]
+    assert shard_index.build(tmp_path / "0.tar").left_out == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar" * 1000, b"\x1f\x8b" + bytes(5000), bytes(10240)])
+def test_what_is_no_tar_is_named(tmp_path, content):
+    (tmp_path / "0.tar").write_bytes(content)
+    with pytest.raises(InputError, match=r"0\.tar is no tar file"):
+        shard_index.build(tmp_path / "0.tar")
 
 
 def test_indexes_are_cached_beside_the_shard_and_rebuilt_when_it_changes(tmp_path, write_shard, monkeypatch):

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from clippy_jax.datasets import shards as shards_module
+from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.patterns import expand_files
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.datasets.shards import ShardSource
@@ -33,8 +33,8 @@ def test_the_limit_of_open_files_is_raised(tmp_path, write_shard, monkeypatch):
     limits = []
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
-    assert shards_module._OpenFiles([tmp_path / f"{i}.tar" for i in range(1243)])._capacity == 1243
-    assert shards_module._OpenFiles([tmp_path / f"{i}.tar" for i in range(9999)])._capacity == 4096 - 512
+    assert OpenFiles([tmp_path / f"{i}.tar" for i in range(1243)])._capacity == 1243
+    assert OpenFiles([tmp_path / f"{i}.tar" for i in range(9999)])._capacity == 4096 - 512
     assert limits == [(1755, 4096), (4096, 4096)]
 
 

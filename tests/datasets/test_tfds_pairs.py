@@ -57,12 +57,16 @@ class TinyLabels(TinyCaptions):
         features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=3)}
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
+    def _generate_examples(self, numbers):
+        for i in numbers:
+            yield str(i), {"image": png(i), "label": i % 3}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tfds.core.add_data_dir(folder)
-    for builder in (TinyCaptions, TinyManyCaptions):
+    for builder in (TinyCaptions, TinyManyCaptions, TinyLabels):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
 
 

@@ -38,4 +38,5 @@ if __name__ == "__main__":
         model=model.config,
     )
     evaluation = periodic.PeriodicEvaluation(config, None, model.mesh)
-    print(list(evaluation.run(1, {})), flush=True)
+    with processes.failing_together():
+        print(list(evaluation.run(1, {})), flush=True)

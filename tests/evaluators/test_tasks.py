@@ -51,8 +51,7 @@ def write(name, root):
 def test_flag_to_figures(name, tmp_path, monkeypatch, capsys):
     model = FakeModel(8)
     model.params = {"matrix": model.matrix}
-    model.tokenizer = SimpleNamespace(file=tmp_path / "spiece.model")
-    model.tokenizer.file.write_bytes(b"words")
+    model.tokenizer = SimpleNamespace(digest=lambda: "words")
     monkeypatch.setattr(evaluate, "load_model", lambda checkpoint, tokenizer: model)
     path, images = write(name, tmp_path / "data")
     output = tmp_path / "results.json"

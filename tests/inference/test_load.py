@@ -9,10 +9,10 @@ import torch
 
 import clippy_jax
 from clippy_jax.inference import model as inference_model
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors
 from clippy_jax.weights.converted_folder import write_converted_folder
 from clippy_jax.weights.load import load_checkpoint
-from clippy_jax.weights.sentence_t5 import copy_tokenizer
 from tests.models import configurations
 from tests.models.torch_twin import public_names, random_twin, relative_error
 from tests.training.tiny_run import tiny_config

@@ -67,7 +67,7 @@ def test_one_text_and_one_image_are_one_item(model, pixels, tmp_path):
         assert_same(model.encode_image(image), expected)
 
 
-@pytest.mark.parametrize("labels", ["apple,zebra", "apple", []])
+@pytest.mark.parametrize("labels", ["apple,zebra", "apple", [], [1, 2]])
 def test_labels_are_a_list_of_words(model, pixels, labels):
     with pytest.raises(ValueError, match=r'labels must be a list of words such as \["cat", "dog"\], not '):
         model.segment(pixels, labels)

@@ -5,6 +5,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from clippy_jax.datasets import image_file
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.images import decode, training_image
@@ -165,3 +166,36 @@ def test_large_cut_off_jpegs_are_bad(photo, encoded):
     for length in (len(data) // 2, len(data) - 30):
         with pytest.raises(BadSample, match="truncated"):
             training_image(data[:length], lambda height, width: Box(0, 0, height, width), 64)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small JPEG whose header claims another size."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, "JPEG")
+    data = bytearray(out.getvalue())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [decode, lambda data: training_image(data, lambda h, w: Box(0, 0, h, w), 224)])
+def test_a_decompression_bomb_is_never_decoded(make, monkeypatch):
+    """At no size: neither by the shortcut nor by Pillow, which has a limit of its own, the same."""
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *arguments, **options: pytest.fail("was decoded"))
+    with pytest.raises(BadSample, match="too large"):
+        make(bomb(20_000, 20_000))
+
+
+def test_the_limit_is_the_same_for_every_format(encoded):
+    width = 60_000
+    height = image_file.MAX_PIXELS // width + 1
+    pixels = Image.new("1", (width, height))
+    for data in (encoded(pixels, "PNG"), encoded(pixels, "TIFF", compression="group4"), bomb(width, height)):
+        with pytest.raises(BadSample, match="too large"):
+            decode(data)
+
+
+def test_postscript_is_no_image():
+    """Pillow would start Ghostscript on it."""
+    with pytest.raises(BadSample, match="undecodable"):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")

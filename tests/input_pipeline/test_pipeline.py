@@ -1,17 +1,19 @@
 import itertools
 import pathlib
+import re
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline import crops, images
+from clippy_jax.input_pipeline import crops, images, pipeline, training_dataset
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def collected(config, start=0, steps=7, process_count=1):
@@ -81,10 +83,13 @@ def test_large_photos_make_the_same_batches_anywhere(input_config, tmp_path, wri
     assert_equal(collected(config, 2, 4, process_count=3), batches[2:])
 
 
-def test_a_part_larger_than_a_task(input_config, shards):
-    """Slots keep their random numbers however the batch is cut into tasks."""
-    config = input_config(shards, batch_size=22)
-    assert_equal(collected(config, steps=3, process_count=2), collected(config, steps=3))
+def test_a_part_larger_than_a_call(input_config):
+    """Slots keep their random numbers however the batch is cut into calls."""
+    config = input_config("synthetic", batch_size=300, image_size=8)
+    whole = collected(config, 5, 2)
+    assert len({image.tobytes() for image in whole[0].images}) > 60
+    for process_count in (2, 5):
+        assert_equal(collected(config, 5, 2, process_count), whole)
 
 
 def test_epochs_follow_one_another(input_config, shards):
@@ -102,14 +107,21 @@ def test_augmentation_differs_between_epochs_and_slots(input_config, shards):
     assert abs(uniforms.mean() - 0.5) < 0.02
 
 
+def number_of_threads():
+    """Of the process, those of TensorFlow included."""
+    return len(list(pathlib.Path("/proc/self/task").iterdir()))
+
+
 def test_the_end_of_a_run_and_an_endless_one(input_config, shards):
     training_input = TrainingInput(input_config(shards))
     assert list(training_input.batches(5, 0)) == []
     assert len(list(training_input.batches(0, 1))) == 1
+    threads = number_of_threads()
     endless = training_input.batches(0, None)
     assert len(list(itertools.islice(endless, 50))) == 50
+    assert number_of_threads() > threads
     endless.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("input")]
+    assert number_of_threads() == threads
 
 
 def bad_shard(path, write_tar, photo, encoded, good):
@@ -180,6 +192,21 @@ def test_a_batch_of_bad_samples_only(input_config, tmp_path, write_tar, photo, e
     assert training_input.skipped["undecodable"] >= 18
 
 
+def test_what_no_memory_is_left_for_is_a_bad_sample(input_config, shards, monkeypatch):
+    decode, calls = images.decode, []
+
+    def fail_once(data):
+        calls.append(data)
+        if len(calls) == 1:
+            raise MemoryError
+        return decode(data)
+
+    monkeypatch.setattr(images, "decode", fail_once)
+    training_input = TrainingInput(input_config(shards))
+    assert len(list(training_input.batches(0, 2))) == 2
+    assert training_input.skipped == {"too large": 1}
+
+
 def test_nothing_but_bad_samples_ends_in_one_line(input_config, tmp_path, write_tar):
     members = {f"{i}.{kind}": b"bad" for i in range(6) for kind in ("jpg", "txt")}
     training_input = TrainingInput(input_config(write_tar(tmp_path / "0.tar", members)))
@@ -238,12 +265,69 @@ def test_bad_input_ends_in_one_line(input_config, shards, fields, process_count,
     assert "\n" not in str(error.value)
 
 
-def test_no_tensorflow_and_no_jax():
-    """Input needs neither, so neither takes an accelerator or time to start."""
-    code = (
-        "import sys, clippy_jax.input_pipeline.pipeline; "
-        "print([name for name in ('tensorflow', 'jax', 'torch') if name in sys.modules])"
-    )
-    root = pathlib.Path(__file__).parents[2]
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert printed.stdout.strip() == "[]"
+@pytest.mark.parametrize("ending", ["pass", "raise ValueError('over')", "sys.exit(3)", "batches.close()"])
+def test_a_program_ends_whatever_becomes_of_its_batches(shards, input_config, tmp_path, ending):
+    config = input_config(shards)
+    code = f"""
+import sys
+from clippy_jax.config import InputConfig
+from clippy_jax.input_pipeline.pipeline import TrainingInput
+batches = TrainingInput({config!r}).batches()
+next(batches)
+{ending}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == {"p": 0, "b": 0, "r": 1, "s": 3}[ending[0]], done.stderr
+    assert "fatal" not in done.stderr.lower()
+
+
+def test_an_error_of_ours_keeps_its_kind(input_config, shards, monkeypatch):
+    """And one in a later part, which may fail before, does not hide it."""
+    training_input = TrainingInput(input_config(shards))
+    expected = list(training_input.batches(0, 2))
+
+    def fail_from_step_2(seed, step, first, last):
+        if step >= 2:
+            raise KeyError(step)
+        return slot_uniforms(seed, step, first, last)
+
+    monkeypatch.setattr(pipeline, "slot_uniforms", fail_from_step_2)
+    batches = training_input.batches()
+    assert_equal([next(batches), next(batches)], expected)
+    with pytest.raises(KeyError, match="2"):
+        next(batches)
+
+
+def test_the_dataset_that_users_take(input_config, shards):
+    config = input_config(shards)
+    dataset = training_dataset(config, start_step=2, num_steps=3)
+    images_spec, tokens_spec = dataset.element_spec
+    assert (images_spec.shape.as_list(), images_spec.dtype.name) == ([6, 32, 32, 3], "uint8")
+    assert (tokens_spec.shape.as_list(), tokens_spec.dtype.name) == ([6, 16], "int32")
+    assert dataset.element_spec.images is images_spec
+    assert_equal(list(dataset.as_numpy_iterator()), collected(config, 2, 3))
+    parts = [training_dataset(config, 2, 3, process, 2).as_numpy_iterator() for process in range(2)]
+    joined = [Batch(*(np.concatenate(arrays) for arrays in zip(*part))) for part in zip(*parts, strict=True)]
+    assert_equal(joined, collected(config, 2, 3))
+    assert_equal(list(dataset.skip(1).take(1).as_numpy_iterator()), collected(config, 3, 1))
+    assert_equal(list(dataset.as_numpy_iterator()), collected(config, 2, 3))
+
+
+def test_the_example_in_the_documentation(input_config, shards, tmp_path, monkeypatch, capsys):
+    """As it stands there, with a `configs/shapes.py` that names the data of this test."""
+    config = input_config(shards)
+    data = {name: getattr(config, name) for name in ("train", "tokenizer", "batch_size", "index_folder")}
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "shapes.py").write_text(f"""
+import runpy
+def get_config():
+    config = runpy.run_path({str(ROOT / "configs" / "shapes.py")!r})["get_config"]()
+    config.input.update({data!r})
+    return config
+""")
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    exec(example, {})
+    spec, *batches = capsys.readouterr().out.splitlines()
+    assert spec.startswith("Batch(images=TensorSpec(shape=(6, 96, 96, 3), dtype=tf.uint8")
+    assert batches == ["(6, 96, 96, 3) (6, 32)"] * 2

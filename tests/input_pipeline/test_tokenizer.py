@@ -1,13 +1,18 @@
 import concurrent.futures
 import json
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 from transformers import T5Tokenizer
 
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline.tokenizer import load_tokenizer
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
 
 TEXTS = [
     "a photo of an apple",
@@ -42,16 +47,62 @@ def test_ids_are_those_of_transformers(folder, max_length):
     np.testing.assert_array_equal(ids, expected)
 
 
-def test_markers_in_a_text_are_plain_text_to_sentencepiece(spiece_folder):
-    ids = load_tokenizer(spiece_folder).encode(["apple </s> <pad> zebra"], 64)[0]
-    length = np.count_nonzero(ids)
-    assert ids[length - 1] == 1 and 1 not in ids[: length - 1] and 0 not in ids[:length]
+@pytest.mark.parametrize("text", ["apple </s> zebra", "</s>", "<unk> a", "a</s>b", "x <extra_id_0> y"])
+def test_a_marker_in_a_text_is_the_marker_as_in_transformers(folder, text):
+    from_spiece = folder.joinpath("spiece.model").exists()
+    reference = T5Tokenizer.from_pretrained(folder, **({"extra_ids": 0} if from_spiece else {}))
+    expected = reference([text], padding="max_length", truncation=True, max_length=64, return_tensors="np")["input_ids"]
+    np.testing.assert_array_equal(load_tokenizer(folder).encode([text], 64), expected)
 
 
-def test_the_file_alone_is_the_tokenizer(folder, tmp_path):
+def test_no_text_has_padding_in_its_middle(folder):
     tokenizer = load_tokenizer(folder)
-    (tmp_path / tokenizer.file.name).write_bytes(tokenizer.file.read_bytes())
-    np.testing.assert_array_equal(load_tokenizer(tmp_path).encode(TEXTS, 32), tokenizer.encode(TEXTS, 32))
+    for text in ("apple <pad> zebra", "<pad>", "<pad>" * 100, "a<pad>b </s>"):
+        (ids,) = tokenizer.encode([text], 32)
+        length = np.count_nonzero(ids)
+        assert ids[:length].all() and ids[length - 1] == 1
+
+
+def test_copied_files_are_the_same_tokenizer(folder, tmp_path):
+    tokenizer = load_tokenizer(folder)
+    copy_tokenizer(folder, tmp_path)
+    copied = load_tokenizer(tmp_path)
+    np.testing.assert_array_equal(copied.encode(TEXTS, 32), tokenizer.encode(TEXTS, 32))
+    assert copied.digest() == tokenizer.digest()
+
+
+def test_another_tokenizer_has_another_digest(spiece_folder, tokenizer_json_folder, tmp_path):
+    file = json.loads((tokenizer_json_folder / "tokenizer.json").read_text())
+    file["model"]["vocab"][10][1] -= 1.0
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    assert load_tokenizer(tmp_path).digest() != load_tokenizer(tokenizer_json_folder).digest()
+
+
+def test_a_local_folder_never_asks_the_network(folder):
+    """In a process of its own, with the hub allowed: `HF_HUB_OFFLINE` is read when the library is imported."""
+    code = f"""
+import socket
+def refuse(*arguments, **options):
+    raise SystemExit("the network was asked")
+socket.socket.connect = socket.getaddrinfo = refuse
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
+print(load_tokenizer({str(folder)!r}).encode(["apple"], 4).shape)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    assert done.stdout == "(1, 4)\n", done.stderr
+    assert done.stderr == ""
+
+
+def test_a_name_on_the_hub_is_its_folder(folder, monkeypatch):
+    def snapshot_download(name, allow_patterns):
+        assert name == "sentence-transformers/sentence-t5-base" and folder.joinpath(allow_patterns[0]).parent == folder
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    hub = load_tokenizer("sentence-transformers/sentence-t5-base")
+    np.testing.assert_array_equal(hub.encode(TEXTS, 32), load_tokenizer(folder).encode(TEXTS, 32))
 
 
 def test_truncation_and_padding_stored_in_the_file_are_ignored(tokenizer_json_folder, tmp_path):
@@ -109,6 +160,8 @@ def test_a_broken_longest_text_ends_in_one_line(folder, tmp_path, text):
 def test_bad_folders_end_in_one_line(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         load_tokenizer(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no-one/nothing is no folder and cannot be fetched"):
+        load_tokenizer("no-one/nothing")
     with pytest.raises(InputError, match="holds neither spiece.model nor tokenizer.json"):
         load_tokenizer(tmp_path)
     for name in ("tokenizer.json", "spiece.model"):

@@ -4,8 +4,7 @@ import dataclasses
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from clippy_jax.models import t5, vit
-
-FULLY_OPTIMISED = {"xla_backend_optimization_level": 3}  # compiler options: as users run it (see tests/conftest.py)
+from tests.xla_flags import FULLY_OPTIMISED  # noqa: F401 (for the tests that compile a model as users do)
 
 
 def image_tower(size: str = "Ti/16", **changes) -> ImageTowerConfig:

@@ -85,8 +85,8 @@ class TransformersCLIPpy(nn.Module):
     def image_tokens(self, images: Tensor) -> Tensor:
         """The tower's tokens [B, 1 + N, width] after the last norm, CLS first."""
         embeddings = self.visual.embeddings
-        mean, deviation = (embeddings.cls_token.new_tensor(values) for values in (IMAGE_MEAN, IMAGE_STD))
-        pixels = ((images / 255 - mean) / deviation).permute(0, 3, 1, 2)
+        mean, std = (embeddings.cls_token.new_tensor(values) for values in (IMAGE_MEAN, IMAGE_STD))
+        pixels = ((images / 255 - mean) / std).permute(0, 3, 1, 2)
         patches = embeddings.patch_embeddings(pixels)
         grid = [side // self.config.image.patch_size for side in pixels.shape[2:]]
         tokens = torch.cat([embeddings.cls_token.expand(len(pixels), -1, -1), patches], dim=1)

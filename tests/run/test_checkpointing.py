@@ -210,8 +210,3 @@ def test_missing_checkpoints_are_named(tmp_path):
         checkpointer.save(3, make_state(3))
         with pytest.raises(InputError, match=r"has no checkpoint of step 4; there are \[3\]"):
             checkpointer.restore(abstract(make_state(), "one device"), step=4)
-
-
-def test_keeping_nothing_is_refused(tmp_path):
-    with pytest.raises(InputError, match="config.checkpoint.keep must be at least 1, not 0"):
-        Checkpointer(tmp_path, dataclasses.replace(NEVER, keep=0), clock_every_steps=1)

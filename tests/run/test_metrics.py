@@ -1,14 +1,17 @@
+import contextlib
 import dataclasses
 import json
 import sys
+import time
 import types
 
 import jax.numpy as jnp
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from clippy_jax.errors import InputError
-from clippy_jax.run.metrics import MetricWriter, format_duration
+from clippy_jax.run.metrics import Progress, open_writer
 
 
 class Clock:
@@ -37,13 +40,19 @@ def with_wandb(config, **fields):
     return dataclasses.replace(config, wandb=dataclasses.replace(config.wandb, **fields))
 
 
-def write_training(writer, clock, steps, seconds_per_step=0.5, waited_per_step=0.125):
+@contextlib.contextmanager
+def progress_of(workdir, config, start_step=0, clock=time.monotonic):
+    with contextlib.closing(open_writer(workdir, config, start_step)) as writer:
+        yield Progress(writer, config, clock)
+
+
+def train(progress, clock, steps, seconds_per_step=0.5, waited_per_step=0.125):
     for step in steps:
-        with writer.waiting_for_data():
+        with progress.waiting_for_data():
             clock.seconds += waited_per_step
         clock.seconds += seconds_per_step - waited_per_step
         if step == steps[0] or step % 10 == 0:
-            writer.write(step, {"loss": jnp.float32(1 / step), "learning_rate": 2e-4}, {"undecodable": 0})
+            progress.report(step, {"loss": jnp.float32(1 / step), "learning_rate": 2e-4}, {"undecodable": 0})
 
 
 def read_lines(workdir):
@@ -51,16 +60,18 @@ def read_lines(workdir):
 
 
 def test_console_lines_are_plain_and_complete(tmp_path, config, clock, capsys):
-    writer = MetricWriter(tmp_path, config, start_step=0, clock=clock)
-    clock.seconds += 100.0  # compilation
-    write_training(writer, clock, range(1, 11))
-    with writer.outside_training():
-        clock.seconds += 3600.0
-        writer.write_evaluation(10, "imagenet", {"top1": 0.25, "top5": jnp.float32(0.5)})
-    write_training(writer, clock, range(11, 20))
-    clock.seconds += 0.5
-    writer.write(20, {"loss": 0.5, "learning_rate": 2e-4}, {"undecodable": 1200, "no caption": 3, "truncated": 0})
-    writer.close()
+    with progress_of(tmp_path, config, clock=clock) as progress:
+        clock.seconds += 100.0  # compilation
+        train(progress, clock, range(1, 11))
+        with progress.outside_training():
+            clock.seconds += 3600.0
+            progress.report_evaluation(10, "imagenet", {"top1": 0.25, "top5": jnp.float32(0.5)})
+        clock.seconds += 60.0  # compilation for other texts
+        progress.leave_out(60.0)
+        train(progress, clock, range(11, 20))
+        clock.seconds += 0.5
+        skipped = {"undecodable": 1200, "no caption": 3, "truncated": 0}
+        progress.report(20, {"loss": 0.5, "learning_rate": 2e-4}, skipped)
     assert capsys.readouterr().out.splitlines() == [
         "step     1/1,000  loss 1.0000  learning rate 2.00e-04",
         "step    10/1,000  loss 0.1000  learning rate 2.00e-04  128.0 images/s  0:08:15 left  data wait 25%",
@@ -72,13 +83,12 @@ def test_console_lines_are_plain_and_complete(tmp_path, config, clock, capsys):
 
 
 def test_json_lines_hold_everything_written(tmp_path, config, clock):
-    writer = MetricWriter(tmp_path, config, start_step=0, clock=clock)
-    write_training(writer, clock, range(1, 11))
-    writer.write_evaluation(10, "voc", {"mIoU": 0.5})
-    clock.seconds += 1.0
-    writer.write(20, {"loss": float("nan")}, {"truncated": 2})
-    writer.close()
-    lines = read_lines(tmp_path)
+    with progress_of(tmp_path, config, clock=clock) as progress:
+        train(progress, clock, range(1, 11))
+        progress.report_evaluation(10, "voc", {"mIoU": 0.5})
+        clock.seconds += 1.0
+        progress.report(20, {"loss": float("nan"), "learning_rate": 0.0}, {"truncated": 2})
+        lines = read_lines(tmp_path)  # before the run ends
     assert lines[0] == {"step": 1, "loss": 1.0, "learning_rate": 2e-4, "skipped/undecodable": 0.0}
     assert lines[1] == {
         "step": 10,
@@ -93,30 +103,27 @@ def test_json_lines_hold_everything_written(tmp_path, config, clock):
 
 
 def test_resuming_drops_the_lines_of_steps_that_are_done_again(tmp_path, config, clock):
-    writer = MetricWriter(tmp_path, config, start_step=0, clock=clock)
-    write_training(writer, clock, range(1, 41))
-    writer.close()
+    with progress_of(tmp_path, config, clock=clock) as progress:
+        train(progress, clock, range(1, 41))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 50, "lo')  # the process died here
-    writer = MetricWriter(tmp_path, config, start_step=25, clock=clock)
-    assert [line["step"] for line in read_lines(tmp_path)] == [1, 10, 20]
-    write_training(writer, clock, range(26, 41))
-    writer.close()
+    with progress_of(tmp_path, config, start_step=25, clock=clock) as progress:
+        assert [line["step"] for line in read_lines(tmp_path)] == [1, 10, 20]
+        train(progress, clock, range(26, 41))
     assert [line["step"] for line in read_lines(tmp_path)] == [1, 10, 20, 26, 30, 40]
-    assert not (tmp_path / "metrics.jsonl.tmp").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
 def test_tensorboard_reads_back_what_was_written(tmp_path, config, clock):
-    writer = MetricWriter(tmp_path, config, start_step=0, clock=clock)
-    write_training(writer, clock, range(1, 21))
-    writer.write_evaluation(20, "voc", {"mIoU": 0.5})
-    writer.close()
+    with progress_of(tmp_path, config, clock=clock) as progress:
+        train(progress, clock, range(1, 21))
+        progress.report_evaluation(20, "voc", {"mIoU": 0.5})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {
         "loss", "learning_rate", "images_per_second", "data_wait", "skipped/undecodable", "voc/mIoU"
     }  # fmt: skip
-    losses = [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors("loss")]
+    losses = [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in events.Tensors("loss")]
     assert losses == [(1, 1.0), (10, pytest.approx(0.1)), (20, pytest.approx(0.05))]
 
 
@@ -150,16 +157,15 @@ def test_wandb_goes_on_under_the_same_id(tmp_path, config, clock, monkeypatch):
     workdir = tmp_path / "b16"
     workdir.mkdir()
     for start_step in (0, 10):
-        writer = MetricWriter(workdir, with_wandb(config, project="clippy", name=""), start_step, clock)
-        writer.write(start_step + 1, {"loss": 2.0}, {})
-        writer.close()
+        with progress_of(workdir, with_wandb(config, project="clippy", name=""), start_step, clock) as progress:
+            progress.report(start_step + 1, {"loss": 2.0, "learning_rate": 0.5}, {})
     assert [(run["project"], run["name"], run["id"]) for run in wandb.started] == [
         ("clippy", "b16", None),
         ("clippy", "b16", "new4711"),
     ]
     assert wandb.started[0]["resume"] == "allow"
     assert wandb.started[0]["config"]["model"]["image"]["width"] == 128
-    assert wandb.logged == [(1, {"loss": 2.0}), (11, {"loss": 2.0})]
+    assert wandb.logged == [(step, {"loss": 2.0, "learning_rate": 0.5}) for step in (1, 11)]
     assert wandb.finished == 2
 
 
@@ -167,15 +173,8 @@ def test_wandb_that_is_missing_or_refuses_is_one_clear_line(tmp_path, config, mo
     config = with_wandb(config, project="clippy", name="first")
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="config.wandb.project is 'clippy' but the package wandb is not installed"):
-        MetricWriter(tmp_path, config, start_step=0)
+        open_writer(tmp_path, config, start_step=0)
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(refusal="api_key not configured (no-tty);\ncall wandb login"))
     with pytest.raises(InputError, match=r"but W&B refuses: api_key not configured \(no-tty\); call wandb login$"):
-        MetricWriter(tmp_path, config, start_step=0)
+        open_writer(tmp_path, config, start_step=0)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (400_000, "111:06:40")]
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text

@@ -17,7 +17,7 @@ SPEED = "of one device's speed"
 PAPER = {"GB a device", "TFLOP a device", "s on paper", SPEED}
 ALONE = {"MB", "TFLOP", "GFLOP", "TFLOP/s", "1 / 255"} | PAPER  # units of what has no peer
 SHARE = "FLOPs/s over the matmul rate"
-ON_A_BARE_MACHINE = {"step", "inference", "loss"}  # with jax, flax, optax, jaxtyping and torch alone
+ON_A_BARE_MACHINE = {"step", "inference", "loss", "choices"}  # with jax, flax, optax, jaxtyping and torch alone
 
 
 def run(*arguments, **environment):
@@ -45,7 +45,8 @@ def run(*arguments, **environment):
             {"images/s", "GB", "GFLOP", "TFLOP/s", SHARE},
         ),
         (("loss", "--steps=2"), 10, {"s", "MB"}),
-        (("memory",), 12, {"GB a device"}),
+        (("memory",), 6, {"GB a device"}),
+        (("choices", "--steps=2"), 3, {"CPU-seconds"}),
         (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 5, {"images per CPU-second", "1 / 255"}),
     ],

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from tests import small_run
+from tests.xla_flags import xla_flags
 from tools import precision_curves
 
 
 def test_both_precisions_are_trained_with_every_seed_and_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", str(small_run.ROOT))
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # the seeds share their programs
+    monkeypatch.setenv("XLA_FLAGS", xla_flags(devices=1))
     data, output = tmp_path / "data", tmp_path / "curves.json"
     flags = small_run.flags(data, schedule__stop_step=5, evals__tasks__imagenet__path=f"{data}/imagenet/val")
     precision_curves.main(

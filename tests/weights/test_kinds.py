@@ -20,6 +20,7 @@ def test_folders(tmp_path, text_folder, clippy_file):
     write_converted_folder(str(tmp_path / "modules.json.pt"), load_checkpoint(clippy_file))
     assert kind_of(str(tmp_path / "modules.json.pt")) == Kind.CONVERTED
     (tmp_path / "run.safetensors" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run.safetensors" / "config.json").write_text("{}")
     assert kind_of(str(tmp_path / "run.safetensors")) == Kind.RUN
 
 
@@ -63,7 +64,7 @@ def test_a_folder_of_something_else_is_told_what_is_wanted(tmp_path, inside):
     for read in (load_checkpoint, read_weights):
         with pytest.raises(InputError) as error:
             read(str(tmp_path))
-        for word in (str(tmp_path), "checkpoints/", "params.safetensors", "modules.json"):
+        for word in (str(tmp_path), "config.json and checkpoints", "params.safetensors", "modules.json"):
             assert word in str(error.value)
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -59,6 +60,33 @@ def test_every_form_gives_the_same_model(tmp_path, clippy_file, text_folder, for
     assert (read.moments is None) == (form == ".safetensors")
 
 
+def test_the_training_image_size_of_files_that_do_not_tell_it(tmp_path, clippy_file):
+    """The public code's, and ours from before it was noted: what the position embedding is made for."""
+    checkpoint = load_checkpoint(clippy_file)
+    assert checkpoint.image_size == 224
+    checkpoint = dataclasses.replace(checkpoint, image_size=64)
+    write_converted_folder(str(tmp_path / "folder"), checkpoint)
+    write_clippy(str(tmp_path / "x.pt"), checkpoint)
+    settings = json.loads((tmp_path / "folder" / "config.json").read_text())
+    contents = torch.load(tmp_path / "x.pt", weights_only=True)
+    for image_size, says in (
+        ("gone", None),
+        (50, "image_size is 50, which patches of 16"),
+        ("x", "x.*describe|describe.*x"),
+    ):
+        for values in (settings, contents):
+            values.pop("image_size", None)
+            values |= {} if image_size == "gone" else {"image_size": image_size}
+        (tmp_path / "folder" / "config.json").write_text(json.dumps(settings))
+        torch.save(contents, tmp_path / "x.pt")
+        for path in (str(tmp_path / "folder"), str(tmp_path / "x.pt")):
+            if says is None:
+                assert load_checkpoint(path).image_size == 224
+            else:
+                with pytest.raises(InputError, match=says):
+                    load_checkpoint(path)
+
+
 def test_a_model_with_a_projection_goes_out_and_in(tmp_path, text_folder):
     torch.save(public_files.dino(width=64), tmp_path / "dino.pth")
     joined, notes = from_towers(str(tmp_path / "dino.pth"), text_folder)
@@ -76,7 +104,7 @@ def test_a_model_with_a_projection_goes_out_and_in(tmp_path, text_folder):
 def test_what_is_not_there(tmp_path, clippy_file):
     with pytest.raises(InputError, match="nothing does not exist"):
         load_checkpoint(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match="is a folder without weights: it is no workdir of a run"):
+    with pytest.raises(InputError, match="is a folder of something else"):
         load_checkpoint(str(tmp_path))
     with pytest.raises(InputError, match="--step=3: .* has no steps"):
         load_checkpoint(clippy_file, step=3)

@@ -123,12 +123,12 @@ def test_wrong_keys_are_refused_with_the_whole_list(tmp_path, text_folder):
     [
         ("1_Pooling/config.json", {"pooling_mode_cls_token": True}, "another pooling than the mean"),
         ("1_Pooling/config.json", {"pooling_mode": "cls"}, "another pooling than the mean"),
-        ("2_Dense/config.json", {"bias": True}, "a bias or an activation"),
-        ("2_Dense/config.json", {"activation_function": "torch.nn.modules.activation.Tanh"}, "a bias or an activation"),
+        ("2_Dense/config.json", {"bias": True}, "asks for a bias"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.modules.activation.Tanh"}, "asks for an activation"),
         ("config.json", {"feed_forward_proj": "gated-silu"}, "feed_forward_proj 'gated-silu'"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "asks for lower-cased texts"),
         ("config.json", {"dropout_rate": "much"}, "config.json has a wrong value"),
-        ("config.json", {"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon is 1e-05"),
+        ("config.json", {"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon other than 1e-6"),
     ],
 )
 def test_a_model_that_we_would_compute_wrongly_is_refused(tmp_path, text_folder, file, change, says):

@@ -187,7 +187,7 @@ def test_sizes_that_make_no_model_are_refused(tmp_path):
 
 
 def test_a_folder_that_is_something_else(tmp_path, text_folder):
-    with pytest.raises(InputError, match="is a folder without weights"):
+    with pytest.raises(InputError, match="is a folder of something else"):
         read_weights(str(tmp_path))
     folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "copy"))
     modules = json.loads((folder / "modules.json").read_text())

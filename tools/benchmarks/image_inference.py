@@ -18,11 +18,12 @@ def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, p
     """Times batches of all sides; the peers are of `sides.PEERS`."""
     cases, where = [], None
     model = dataclasses.asdict(model_config(size, precision, Setting()))
-    progress = Progress(len(batch_sizes) * sides.TURNS * (1 + len(peers)))
+    turns = sides.TURNS[size]
+    progress = Progress(len(batch_sizes) * turns * (1 + len(peers)))
     for batch_size in batch_sizes:
         name = f"{size}, {precision}, batch {batch_size}"
         work = dict(model=model, batch_size=batch_size)
-        measured = sides.take_turns(__name__, ("ours", *peers), work, steps, name, progress)
+        measured = sides.take_turns(__name__, ("ours", *peers), work, turns, steps, name, progress)
         rates = {side: batch_size / np.array(one.seconds) for side, one in measured.items()}
         median = {side: float(np.median(rate)) for side, rate in rates.items()}
         spread = {side: sides.middle_half(rate) for side, rate in rates.items()}

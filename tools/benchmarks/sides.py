@@ -1,8 +1,8 @@
 """The sides of a speed benchmark: ours and the PyTorch peers, each in a process of its own.
 
-So the peak memory of each is its own, and each has the machine to itself: beside a living but idle process of 5 GB a
-step took up to a quarter longer than without, on a machine that reclaims idle memory. The sides take turns, so that
-whatever else the machine does meets all of them. Needs no more than jax, flax, optax and torch.
+So the peak memory of each is its own, and each has the machine to itself: a living but idle process of 5 GB slows a
+step down on a machine that reclaims idle memory. The sides take turns, so that whatever else the machine does meets all
+of them. Needs no more than jax, flax, optax and torch.
 """
 
 import json
@@ -22,7 +22,7 @@ from tools.benchmarks.report import environment
 
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile"}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch")
-TURNS = 2
+TURNS = {"b16": 2, "tiny": 1}  # of each side, by the size of the model
 
 # Ours takes memory from the system in large pages: a step takes 2 GB anew, in pages of 4 kB half a million of them.
 # PyTorch keeps more of what it has; its step takes as long with large pages, or longer, so it goes without.
@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one side's turns said."""
+    """What one side's turns measured."""
 
     facts: dict[str, Any]
     peak_memory: int
@@ -48,14 +48,14 @@ class Measured(NamedTuple):
 
 
 def take_turns(
-    module: str, sides: Sequence[str], work: Mapping[str, Any], steps: int, name: str, progress: Progress
+    module: str, sides: Sequence[str], work: Mapping[str, Any], turns: int, steps: int, name: str, progress: Progress
 ) -> dict[str, Measured]:
-    """Times `TURNS * steps` runs of each side; `module` is the one that calls `serve`, `work` goes to its functions.
+    """Times `turns * steps` runs of each side; `module` is the one that calls `serve`, `work` goes to its functions.
 
     Each turn is a part of the progress, `name` what the work is called there.
     """
     measured: dict[str, Measured] = {}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for side in sides:
             progress.begin(f"{name}: {PEERS.get(side, side)}")
             finished = subprocess.run(

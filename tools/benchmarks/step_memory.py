@@ -12,17 +12,17 @@ from tools.benchmarks.compiled_step import memory, recipe_config, step_and_argum
 from tools.benchmarks.progress import Progress  # noqa: E402
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
 
-SIZES = {"b16": (b16, 8192), "tiny": (shapes, 128)}  # recipe, global batch
-MICROBATCHES = (1, 4, 8, 16)
+# recipe, global batch, numbers of microbatches
+SIZES = {"b16": (b16, 8192, (1, 4, 8, 16)), "tiny": (shapes, 128, (1, 4))}
 PACKAGES = ("jax", "jaxlib", "flax", "optax")
 
 
 def measure(size: str) -> Report:
     """The memory of a recipe's step over all devices, rematerialised, by the number of microbatches."""
-    recipe, batch_size = SIZES[size]
+    recipe, batch_size, microbatches = SIZES[size]
     cases = []
-    progress = Progress(len(MICROBATCHES))
-    for count in MICROBATCHES:
+    progress = Progress(len(microbatches))
+    for count in microbatches:
         progress.begin(f"compiling the step in {count} microbatches")
         step, arguments = step_and_arguments(recipe_config(recipe, batch_size, microbatches=count))
         for part, count_of_bytes in memory(step.lower(*arguments).compile()).items():

@@ -57,11 +57,11 @@ class ImageTower(nn.Module):
         self.blocks = nn.ModuleList(ImageBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN), persistent=False)
-        self.register_buffer("deviation", torch.tensor(IMAGE_STD), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images [B, H, W, 3] → tokens [B, 1 + N, D], CLS first."""
-        pixels = (images / 255 - self.mean) / self.deviation
+        pixels = (images / 255 - self.mean) / self.std
         pixels = pixels.unflatten(2, (-1, self.patch_size)).unflatten(1, (-1, self.patch_size))
         tokens = self.patch_embedding(pixels.transpose(2, 3).flatten(3).flatten(1, 2))
         tokens = tokens + self.position_embedding[:, 1:]

@@ -34,7 +34,7 @@ SCHEDULE = ScheduleConfig(peak_learning_rate=5e-4, warmup_steps=10_000, decay_st
 class Setting:
     """What is trained, on both sides alike."""
 
-    # Captions of random lengths as CC-12M's, 20.2 tokens on average with a deviation of 16.3; otherwise all are long.
+    # Captions of random lengths as CC-12M's, 20.2 tokens on average, standard deviation 16.3; otherwise all are long.
     # The peer pads them to TEXT_LENGTH, as the public code does; here they share rows of that length.
     captions: bool = False
     patch_dropout: float = 0.0
@@ -65,7 +65,8 @@ def measure(
     Microbatches are measured beside our own step of the whole batch too, if that is among the settings.
     """
     cases, where, of_ours = [], None, {}
-    progress = Progress(len(settings) * sides.TURNS * (1 + len(peers)))
+    turns = sides.TURNS[size]
+    progress = Progress(len(settings) * turns * (1 + len(peers)))
     for setting in settings:
         work = dict(
             model=dataclasses.asdict(model_config(size, precision, SETTINGS[setting])),
@@ -73,7 +74,7 @@ def measure(
             setting=setting,
         )
         name = f"{size}, {precision}, batch {batch_size}, {setting}"
-        measured = sides.take_turns(__name__, ("ours", *peers), work, steps, name, progress)
+        measured = sides.take_turns(__name__, ("ours", *peers), work, turns, steps, name, progress)
         # Texts of different lengths take different times: their mean is what counts, of equal steps the median.
         typical = np.mean if SETTINGS[setting].captions else np.median
         seconds = {side: float(typical(one.seconds)) for side, one in measured.items()}
@@ -144,7 +145,7 @@ def model_config(size: str, precision: str, setting: Setting) -> ModelConfig:
 def _batches(vocabulary_size: int, batch_size: int, setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and token ids, padded to TEXT_LENGTH; the same ones on every side and in every turn."""
     random = np.random.default_rng(0)
-    # A lognormal distribution with the mean and the deviation of CC-12M's captions.
+    # A lognormal distribution with the mean and the standard deviation of CC-12M's captions.
     variance = np.log(1 + (16.3 / 20.2) ** 2)
     while True:
         images = random.integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clippy_jax.models import fused_attention, vit
-from clippy_jax.models.fused_attention import fused_attention_works
+from clippy_jax.models import attention, vit
+from clippy_jax.models.attention import fused_attention_works
 from tests.models import configurations
 from tests.models.test_vit import random_images, tower
 from tests.models.torch_twin import params_of, random_twin, relative_error
@@ -22,9 +22,9 @@ def gpu(monkeypatch):
     """A machine that says it has a GPU, with `kernel` in the place of cuDNN's."""
 
     def pretend(kernel):
-        monkeypatch.setattr(fused_attention.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(
-            fused_attention.jax.nn,
+            attention.jax.nn,
             "dot_product_attention",
             lambda *arrays, implementation: (kernel if implementation == "cudnn" else attend)(*arrays),
         )

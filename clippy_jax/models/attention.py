@@ -1,7 +1,7 @@
-"""Attention in one kernel, cuDNN's, that never writes the attention weights to memory.
+"""The image tower's attention: plain, or in one kernel, cuDNN's, that never writes the attention weights to memory.
 
-JAX offers it on NVIDIA GPUs from Ampere on, for 16-bit numbers, without dropout: it serves the image tower in bfloat16.
-T5 drops attention weights and adds a bias to each text's logits; its texts are short, and it goes without.
+JAX offers the kernel on NVIDIA GPUs from Ampere on, for 16-bit numbers, without dropout. T5 drops attention weights and
+adds a bias to each text's logits; its texts are short, and it goes without.
 """
 
 import functools
@@ -14,6 +14,21 @@ from jaxtyping import Array, Float
 
 # How far bfloat16 rounding may take the kernel's mean of values that are about 1 large from the plain one.
 TOLERANCE = 0.03
+
+
+def plain_attention(
+    query: Float[Array, "B heads N K"],
+    key: Float[Array, "B heads N K"],
+    value: Float[Array, "B heads N K"],
+    precision: jax.lax.Precision,
+) -> tuple[Float[Array, "B N heads K"], Float[Array, "B heads N N"]]:
+    """softmax(query · key / √K) · value, and the softmax, which is float32."""
+    # The barrier has the heads moved to the front once, before the products, and not in each of them.
+    query, key, value = jax.lax.optimization_barrier((query, key, value))
+    logits = jnp.einsum("BHqK,BHkK->BHqk", query, key, precision=precision)
+    weights = jax.nn.softmax(logits.astype(jnp.float32) * query.shape[-1] ** -0.5)
+    mixed = jnp.einsum("BHqk,BHkK->BHqK", weights.astype(value.dtype), value, precision=precision)
+    return mixed.swapaxes(1, 2), weights
 
 
 def fused_attention(

@@ -1,4 +1,4 @@
-"""One of the two processes that `test_distributed.py` starts: joins, sums, saves; prints what it saw as JSON."""
+"""One of the two processes that `test_processes.py` starts: joins, sums, saves; prints what it saw as JSON."""
 
 import json
 import os
@@ -13,9 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.mesh import make_mesh
-from clippy_jax.processes import initialize
+from clippy_jax.processes import initialize, log_line
 from clippy_jax.run.checkpointing import Checkpointer
-from clippy_jax.run.metrics import log_line
 
 
 def main(workdir: str, coordinator_address: str, process_id: str) -> None:

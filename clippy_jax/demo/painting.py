@@ -1,0 +1,85 @@
+"""Images with what the model says of them painted on: segments in colours, heat maps, the chosen patch."""
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+from jaxtyping import Float, UInt8
+
+Colour = tuple[int, int, int]
+
+SHOWN_PIXELS = 896  # along the long side of an image on the page
+HEAT_OPACITY = 0.75
+FRAME = ("black", *["white"] * 4, "black")  # of the chosen patch, from the inside out: seen on any image
+HEAT_COLOURS = "magma"  # of matplotlib: dark is unlike, bright is like
+
+
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height, in pixels, at which the page shows an image of a width and height; small ones are enlarged."""
+    scale = SHOWN_PIXELS / max(size)
+    width, height = (max(1, round(length * scale)) for length in size)
+    return width, height
+
+
+def shown(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image at `shown_size`."""
+    return image.resize(shown_size(image.size), PIL.Image.Resampling.LANCZOS)
+
+
+def overlay(
+    image: PIL.Image.Image, labels: UInt8[np.ndarray, "H W"], colours: Mapping[int, Colour], opacity: float
+) -> PIL.Image.Image:
+    """The image as the page shows it, its segments tinted and parted by white lines.
+
+    Args:
+      image: in RGB.
+      labels: of its pixels.
+      colours: by label; a label without one keeps the image's own colours.
+      opacity: of the tint, from 0 (none) to 1.
+    """
+    image = shown(image)
+    labels = np.asarray(PIL.Image.fromarray(labels).resize(image.size, PIL.Image.Resampling.NEAREST))
+    pixels = np.asarray(image, np.float32)
+    tints, tinted = np.zeros((256, 3), np.float32), np.zeros((256, 1), np.float32)
+    for label, colour in colours.items():
+        tints[label], tinted[label] = colour, opacity
+    pixels = pixels + tinted[labels] * (tints[labels] - pixels)
+    if opacity > 0:
+        pixels[_borders(labels)] = 255
+    return PIL.Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def heat_map(image: PIL.Image.Image, values: Float[np.ndarray, "h w"]) -> PIL.Image.Image:
+    """A value of every patch as a colour over the image in grey, from the lowest (dark) to the highest (bright)."""
+    image = shown(image)
+    lowest, highest = values.min(), values.max()
+    scaled = (values - lowest) / max(highest - lowest, 1e-6)
+    smooth = PIL.Image.fromarray(scaled.astype(np.float32)).resize(image.size, PIL.Image.Resampling.BILINEAR)
+    colours = matplotlib.colormaps[HEAT_COLOURS](np.asarray(smooth))[..., :3] * 255
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    return PIL.Image.fromarray((grey + HEAT_OPACITY * (colours - grey)).round().astype(np.uint8))
+
+
+def mark_patch(image: PIL.Image.Image, patch: tuple[int, int], grid: tuple[int, int]) -> PIL.Image.Image:
+    """A copy with a frame around the patch at a row and column of a grid."""
+    image = image.copy()
+    (row, column), (rows, columns) = patch, grid
+    left, right = (round(edge * image.width / columns) for edge in (column, column + 1))
+    top, bottom = (round(edge * image.height / rows) for edge in (row, row + 1))
+    pen = PIL.ImageDraw.Draw(image)
+    for outwards, line in enumerate(FRAME):
+        pen.rectangle((left - outwards, top - outwards, right + outwards, bottom + outwards), outline=line)
+    return image
+
+
+def _borders(labels: UInt8[np.ndarray, "H W"]) -> np.ndarray:
+    """The pixels on either side of where the label changes."""
+    borders = np.zeros(labels.shape, bool)
+    across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    borders[:, :-1] |= across
+    borders[:, 1:] |= across
+    borders[:-1] |= down
+    borders[1:] |= down
+    return borders

@@ -1,0 +1,1 @@
+"""A model to carry away: programs and pages that run without this package."""

@@ -1,0 +1,104 @@
+"""The engine of the input, of training and evaluation alike: a `tf.data.Dataset` of batches that a function makes.
+
+Element k is what the function makes of k, so a dataset starts anywhere without reading what comes before, and there is
+no iterator state to save. The function makes several rows a call, in TensorFlow's threads: it is NumPy and native code
+that releases Python's global lock, which TensorFlow's own image operations do not outrun.
+"""
+
+import atexit
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_ROWS = 64  # that one call makes: enough for its overhead to vanish, and a batch of so many needs no joining
+_NO_END = 2**62
+
+Rows = tuple[Shaped[np.ndarray, "rows ..."], ...]
+
+
+def tensorflow() -> ModuleType:
+    """TensorFlow, kept off the GPUs, which are JAX's. Imported here alone and only when data is read."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and announced on stderr
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # somebody has used it before: then they have decided
+        tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+class ParallelBatches:
+    """Batches `first`, `first` + 1, ... in order, each made in parallel and ahead of time.
+
+    Iterating yields them as NumPy arrays, and raises what `make` raised. It leaves no thread behind, however it ends.
+
+    Attributes:
+      dataset: the same as a `tf.data.Dataset`, for which an error in `make` is a `tf.errors.UnknownError`.
+    """
+
+    def __init__(
+        self, make: Callable[[int, slice], Rows], first: int, end: int | None, batch_size: int, row: Any
+    ) -> None:
+        """Makes nothing yet.
+
+        Args:
+          make: makes some rows of a batch, from the batch's number and which rows; called from several threads.
+          end: the batch before which they end; None for never.
+          row: a structure of `tf.TensorSpec`, as a batch's arrays without their first axis.
+        """
+        tf = tensorflow()
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        calls = -(-batch_size // _ROWS)  # for each batch
+        specs = tf.nest.flatten(row)
+        self._errors: dict[int, Exception] = {}  # by number of the call
+
+        def call(number: np.int64) -> Rows:
+            batch, part = divmod(int(number), calls)
+            try:
+                return make(batch, slice(part * _ROWS, min((part + 1) * _ROWS, batch_size)))
+            except Exception as error:  # TensorFlow would make a long text of it
+                self._errors[int(number)] = error
+                raise
+
+        def rows(number: "tf.Tensor") -> Any:
+            made = tf.numpy_function(call, [number], [spec.dtype for spec in specs])
+            return tf.nest.pack_sequence_as(
+                row, [tf.ensure_shape(array, (None, *spec.shape)) for array, spec in zip(made, specs)]
+            )
+
+        options = tf.data.Options()
+        options.deterministic = True
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = workers
+        self.dataset: tf.data.Dataset = (
+            tf.data.Dataset.range(first * calls, _NO_END if end is None else end * calls)
+            .map(rows, num_parallel_calls=2 * workers)
+            .rebatch(batch_size, drop_remainder=True)
+            .prefetch(max(2, -(-2 * workers // calls)))
+            .with_options(options)
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        running = [self.dataset.as_numpy_iterator()]
+        stop = running.clear
+        atexit.register(stop)  # a call that begins while Python shuts down would abort the program
+        try:
+            while running:
+                yield next(running[0])
+        except StopIteration:
+            return
+        except tensorflow().errors.OpError:
+            if not self._errors:
+                raise
+            raise self._errors[min(self._errors)] from None  # later calls may have failed before
+        finally:
+            stop()
+            atexit.unregister(stop)
