@@ -1,5 +1,6 @@
 """All programs of the package behind one name: `clippy-jax`, or `python -m clippy_jax`."""
 
+import difflib
 import importlib.metadata
 import runpy
 import sys
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(importlib.metadata.version("clippy_jax"))
         return
     if command not in COMMANDS:
-        raise InputError(f"{command!r} is not a command; there are {', '.join(COMMANDS)}")
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+        raise InputError(f"{command!r} is not a command; {hint}")
     sys.argv = [f"clippy-jax {command}", *rest]
     runpy.run_module(COMMANDS[command][0], run_name="__main__", alter_sys=False)
 
@@ -46,7 +49,7 @@ def _overview() -> str:
             "",
             "clippy-jax COMMAND --help says more. Two to begin with:",
             "  clippy-jax shapes --output=data/shapes",
-            '  clippy-jax segment --checkpoint=clippy_5k.pt --image=photo.jpg --labels="cat,dog,grass" --output=overlay.png',
+            '  clippy-jax segment --checkpoint=clippy_5k.pt --image=cat.jpg --labels="cat,dog,grass" --output=cat.png',
         ]
     )
 
