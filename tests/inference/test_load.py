@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import clippy_jax
+from clippy_jax.convert import main as convert_main
 from clippy_jax.inference import model as inference_model
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors
@@ -18,7 +19,6 @@ from tests.models.torch_twin import public_names, random_twin, relative_error
 from tests.training.tiny_run import tiny_config
 from tests.weights import public_files
 from tests.weights.saved_run import save_run
-from tools.convert_torch_weights import main as convert_main
 
 TEXTS = [
     "a photo of a cat",

@@ -9,11 +9,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from clippy_jax.convert import main
 from clippy_jax.weights import safetensors_file, torch_file
 from tests.inputs import spiece_folder
 from tests.weights import public_files
 from tests.weights.conftest import clippy_file, dino_file, text_folder, weights_folder
-from tools.convert_torch_weights import main
 
 
 def fails(capsys, *arguments):

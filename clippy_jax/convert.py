@@ -1,0 +1,137 @@
+"""Weights between PyTorch and this project, both ways.
+
+python -m clippy_jax.convert to-flax  --image=dino_vitbase16.pth --text=sentence-t5-base/ --output=init
+python -m clippy_jax.convert to-flax  --clippy=clippy_5k.pt --output=clippy_5k
+python -m clippy_jax.convert to-torch --checkpoint=runs/b16 --output=clippy_5k.pt
+python -m clippy_jax.convert inspect  clippy_5k.pt
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from clippy_jax.command_line import Parser
+from clippy_jax.errors import InputError, exit_with_one_line
+
+
+def flags() -> Parser:
+    """The program's flags."""
+    parser = Parser("python -m clippy_jax.convert", "Weights between PyTorch and this project, both ways.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    to_flax = commands.add_parser("to-flax", description="PyTorch weights to a converted folder.")
+    to_flax.add_argument(
+        "--image",
+        metavar="FILE",
+        help="DINO backbone (file, training checkpoint, transformers folder); together with --text",
+    )
+    to_flax.add_argument("--text", metavar="DIR", help="sentence-transformers folder of a T5; together with --image")
+    to_flax.add_argument("--clippy", metavar="FILE", help="a whole CLIPpy, like clippy_5k.pt; instead of the two")
+    to_flax.add_argument("--tokenizer", metavar="DIR", help="with --clippy: tokenizer to put into the folder")
+    to_flax.add_argument(
+        "--network", choices=["teacher", "student"], default="teacher", help="of a DINO training checkpoint"
+    )
+    to_flax.add_argument(
+        "--allow_partial", action="store_true", help="initialise what is missing, ignore what is unexpected"
+    )
+    to_flax.add_argument("--skip_optimizer", action="store_true", help="leave the optimizer's state out")
+    to_flax.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
+
+    to_torch = commands.add_parser("to-torch", description="A model of this project to PyTorch weights.")
+    to_torch.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
+    to_torch.add_argument("--step", type=int, help="which checkpoint of a run; the newest by default")
+    to_torch.add_argument(
+        "--format",
+        choices=["clippy", "safetensors", "sentence-transformers", "dino"],
+        default="clippy",
+        help="clippy: as clippy_5k.pt; safetensors: its tensors alone; the others: the text or the image tower alone",
+    )
+    to_torch.add_argument("--tokenizer", metavar="DIR", help="for sentence-transformers, where the checkpoint has none")
+    to_torch.add_argument("--epoch", type=int, help="the epoch to write, for the public code to resume at")
+    to_torch.add_argument("--skip_optimizer", action="store_true", help="leave the optimizer's state out")
+    to_torch.add_argument("--output", required=True, help="the file or folder to write")
+
+    for command in to_flax, to_torch:
+        command.add_argument("--force", action="store_true", help="replace what is at --output")
+
+    inspect = commands.add_parser("inspect", description="Says what a file or folder of weights is.")
+    inspect.add_argument("path", help="file or folder")
+    inspect.add_argument("--network", choices=["teacher", "student"], default="teacher", help="as for to-flax")
+    return parser
+
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one of the commands."""
+    args = flags().parse_args(arguments)
+    # Imports are inside the commands, so that a wrong command line is answered at once.
+    {"to-flax": _to_flax, "to-torch": _to_torch, "inspect": _inspect}[args.command](args)
+
+
+def _to_flax(args: argparse.Namespace) -> None:
+    if bool(args.clippy) == bool(args.image and args.text) or bool(args.image) != bool(args.text):
+        raise InputError("to-flax takes --image=FILE with --text=DIR, or --clippy=FILE alone")
+    if args.tokenizer and not args.clippy:
+        raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
+    from clippy_jax.weights.converted_folder import write_converted_folder
+    from clippy_jax.weights.load import from_clippy, from_towers
+    from clippy_jax.whole_files import check_output, complete_or_nothing
+
+    check_output(args.output, args.force)
+    _check_tokenizer(args.tokenizer)
+    if args.clippy:
+        checkpoint, notes = from_clippy(args.clippy, "--clippy", not args.skip_optimizer, args.allow_partial)
+        checkpoint = dataclasses.replace(checkpoint, tokenizer=args.tokenizer)
+    else:
+        checkpoint, notes = from_towers(args.image, args.text, args.network, args.allow_partial)
+    with complete_or_nothing(args.output, args.force) as folder:
+        write_converted_folder(folder, checkpoint)
+    for note in notes:
+        print(note)
+    print(f"wrote {args.output}")
+
+
+def _to_torch(args: argparse.Namespace) -> None:
+    from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors, write_dino
+    from clippy_jax.weights.load import load_checkpoint
+    from clippy_jax.weights.sentence_t5 import write_sentence_t5
+    from clippy_jax.whole_files import check_output, complete_or_nothing
+
+    check_output(args.output, args.force)
+    _check_tokenizer(args.tokenizer)
+    with_moments = args.format == "clippy" and not args.skip_optimizer
+    checkpoint = load_checkpoint(args.checkpoint, args.step, with_moments)
+    if args.epoch is not None:
+        checkpoint = dataclasses.replace(checkpoint, epoch=args.epoch)
+    tokenizer = args.tokenizer or checkpoint.tokenizer
+    if args.format == "sentence-transformers" and not tokenizer:
+        raise InputError(f"{args.checkpoint} carries no tokenizer; give one with --tokenizer=DIR")
+    write: dict[str, Callable[[str], None]] = {
+        "clippy": lambda path: write_clippy(path, checkpoint),
+        "safetensors": lambda path: write_clippy_safetensors(path, checkpoint),
+        "sentence-transformers": lambda path: write_sentence_t5(
+            path, checkpoint.params["text"], checkpoint.config.text, tokenizer
+        ),
+        "dino": lambda path: write_dino(path, checkpoint),
+    }
+    with complete_or_nothing(args.output, args.force) as path:
+        write[args.format](path)
+    print(f"wrote {args.output}")
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from clippy_jax.weights.inspection import inspect
+
+    print(inspect(args.path, args.network))
+
+
+def _check_tokenizer(folder: str | None) -> None:
+    """Loads it once, so that a wrong one is noticed before the work."""
+    if folder:
+        from clippy_jax.input_pipeline.tokenizer import load_tokenizer
+
+        load_tokenizer(folder)
+
+
+if __name__ == "__main__":
+    main()
