@@ -134,6 +134,9 @@ class CheckpointConfig:
     every_minutes: PositiveOrZero  # 0 for not by the clock
     keep: Count  # the newest so many
     keep_every_steps: CountOrZero  # and every one at a multiple of so many steps, for good; 0 for none
+    max_steps_lost: CountOrZero = (
+        0  # steps that damaged checkpoints may cost before a run refuses to go on; 0: any number
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,13 @@ from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import TrainingInput
 from clippy_jax.mesh import check_batch_size, make_mesh, place_whole, state_sharding
 from clippy_jax.processes import log_line
+from clippy_jax.run import workdir_lock
 from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.run.compilation import call_and_time_compilation
+from clippy_jax.run.interruption import Interrupted, Interruption
 from clippy_jax.run.metrics import Progress, open_writer
-from clippy_jax.run.workdir import config_overview, prepare_workdir
+from clippy_jax.run.sound_checkpoints import find_not_finite
+from clippy_jax.run.workdir import config_overview, make_workdir, prepare_workdir
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
@@ -31,29 +34,35 @@ from clippy_jax.weights.load import initialise
 
 
 def train_and_evaluate(config: Config, workdir: str) -> None:
-    """Trains until `config.schedule.stop_step`; where `workdir` holds checkpoints, from the newest one on.
+    """Trains until `config.schedule.stop_step`; where `workdir` holds checkpoints, from the newest sound one on.
+
+    A signal that takes the run away (`run/interruption.py`) ends it earlier, with everything saved.
 
     Raises:
-      InputError: something in the configuration or in what it points to is wrong (before the first step), or the loss
-        is no longer finite (then the newest checkpoint is from before).
+      InputError: something in the configuration or in what it points to is wrong (before the first step), another run
+        writes to `workdir`, or a number is no longer finite (then the newest checkpoint is from before).
     """
     mesh = make_mesh()
     check_batch_size(
         config.input.batch_size, mesh, "config.input.batch_size", config.microbatches, config.input.texts_per_pack
     )
-    training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
-    _check_vocabulary(training_input, config)
-    evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
-    for change in prepare_workdir(workdir, config):
-        log_line(f"changed since this run's last start: {change}")
-    log_line(config_overview(config))
-    left_out = "".join(f", {count:,} left out as {cause}" for cause, count in training_input.left_out.items())
-    log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")
+    with Interruption() as interruption, contextlib.suppress(Interrupted), contextlib.ExitStack() as stack:
+        with interruption.leaving():  # both may read the headers of a million files
+            training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
+            _check_vocabulary(training_input, config)
+            evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
+        make_workdir(workdir)
+        stack.enter_context(workdir_lock.hold(workdir))
+        for change in prepare_workdir(workdir, config):
+            log_line(f"changed since this run's last start: {change}")
+        log_line(config_overview(config))
+        left_out = "".join(f", {count:,} left out as {cause}" for cause, count in training_input.left_out.items())
+        log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")
 
-    with Checkpointer(workdir, config.checkpoint, config.log_every_steps) as checkpointer:
+        checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))
         state, shardings = _first_state(config, mesh, checkpointer)
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation)
+        _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
 
 
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -95,6 +104,7 @@ def _loop(
     mesh: Mesh,
     checkpointer: Checkpointer,
     evaluation: PeriodicEvaluation,
+    interruption: Interruption,
 ) -> None:
     first, stop = int(state.step) + 1, config.schedule.stop_step
     profile = _profile(config, workdir)
@@ -122,13 +132,34 @@ def _loop(
             # The last profiled step is reported, too: its trace is complete once its numbers are there.
             if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):
                 progress.report(step, metrics, training_input.skipped)
-            if step == stop or checkpointer.is_due(step):
-                _check_finite(step, metrics, workdir)
-                checkpointer.save(step, state)
-            with progress.outside_training():
-                for name, figures in evaluation.run(step, state.params):
-                    progress.report_evaluation(step, name, figures)
+            taken_away = interruption.requested(step)
+            if step == stop or taken_away or checkpointer.is_due(step):
+                _save(checkpointer, step, state, metrics, workdir)
+            if not taken_away:
+                try:
+                    with progress.outside_training(), interruption.leaving():
+                        for name, figures in evaluation.run(step, state.params):
+                            progress.report_evaluation(step, name, figures)
+                except Interrupted:
+                    taken_away = True
+                    _save(checkpointer, step, state, metrics, workdir)
+            if taken_away:
+                log_line(f"stopped after step {step:,}, which is saved; the same command goes on from there")
+                break
         profile(stop + 1)
+
+
+def _save(
+    checkpointer: Checkpointer, step: int, state: TrainState, metrics: Mapping[str, jax.Array], workdir: str
+) -> None:
+    """Saves a state of which every number is finite; any other would be where each restart ends."""
+    _check_finite(step, metrics, workdir)
+    if not_finite := find_not_finite(state):
+        raise InputError(
+            f"training diverged at step {step} or in the steps before: {not_finite} is not finite; the newest "
+            f"checkpoint in {workdir} is from before; look at config.optimizer.eps, beta1 and beta2"
+        )
+    checkpointer.save(step, state)
 
 
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:
@@ -156,7 +187,7 @@ def _check_vocabulary(training_input: TrainingInput, config: Config) -> None:
 
 
 def _check_finite(step: int, metrics: Mapping[str, jax.Array] | None, workdir: str) -> None:
-    """A finite loss with a finite gradient makes a finite update; anything else must never reach a checkpoint."""
+    """Stops a run whose loss or gradient is not finite."""
     if metrics is None:
         return
     loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])

@@ -125,6 +125,7 @@ def get_config() -> ConfigDict:
     config.checkpoint.every_minutes = 30.0
     config.checkpoint.keep = 3
     config.checkpoint.keep_every_steps = 1_000
+    config.checkpoint.max_steps_lost = 1_000  # a damaged checkpoint costs 500 steps; ask before doing more again
 
     config.wandb = ConfigDict()
     config.wandb.project = ""  # public run logged to Weights & Biases; name a project to do so

@@ -190,3 +190,49 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
         parse_flags(["main", f"--config={small_run.ROOT}/configs/b16.py", argument, "--workdir=runs/b16"])
     error = capsys.readouterr().err
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("warning", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_run_that_is_taken_away_saves_its_step_and_goes_on_later(flags, uninterrupted, tmp_path, warning):
+    flags = [*flags, f"--workdir={tmp_path}", "--config.checkpoint.every_steps=0"]
+    (process,) = start(flags, [PROGRAM], devices=4)
+    assert any(line.startswith("step  5/16") for line in process.stdout)
+    process.send_signal(signal.Signals[warning])
+    ((status, output, error),) = finish([process])
+    assert status == 0, error
+    assert f"{warning}: stopping after this step; a second signal ends at once" in output
+    stopped = len(lines_of(tmp_path))
+    assert f"stopped after step {stopped}, which is saved; the same command goes on from there" in output
+    assert 5 <= stopped < 16 and (tmp_path / "checkpoints" / str(stopped)).is_dir()
+    ((status, output, _),) = finish(start(flags, [PROGRAM], devices=4))
+    assert status == 0 and f"continuing after step {stopped}\n" in output
+    assert_same_training(tmp_path, lines_of(uninterrupted))
+
+
+def test_both_processes_of_a_run_stop_after_the_same_step_when_one_is_warned(flags, uninterrupted, tmp_path):
+    flags = [*flags, f"--workdir={tmp_path}"]
+    first, second = start(flags, [PROGRAM] * 2, devices=2)
+    assert any(line.startswith("step  3/16") for line in first.stdout)
+    second.send_signal(signal.SIGUSR1)
+    (status, output, error), (other, _, _) = finish([first, second])
+    assert (status, other) == (0, 0), error
+    stopped = len(lines_of(tmp_path))
+    assert f"stopped after step {stopped}, which is saved" in output and 3 <= stopped < 16
+    ((status, _, error),) = finish(start(flags, [PROGRAM], devices=4))
+    assert status == 0, error
+    assert_same_training(tmp_path, lines_of(uninterrupted))
+
+
+def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path):
+    flags = [*flags, f"--workdir={tmp_path}"]
+    (first,) = start(flags, [PROGRAM])
+    assert any(line.startswith("step  1/16") for line in first.stdout)
+    first.send_signal(signal.SIGSTOP)
+    ((status, _, error),) = finish(start(flags, [PROGRAM]))
+    first.send_signal(signal.SIGCONT)
+    assert status == 1
+    who = f"process {first.pid} on {socket.gethostname()}"
+    wanted = f"error: --workdir={tmp_path}: {who} is writing to it; wait for its end, or use another --workdir"
+    assert error.splitlines()[-1] == wanted
+    ((status, _, error),) = finish([first])
+    assert status == 0, error

@@ -27,7 +27,8 @@ SLURM_STEP = {
 }
 
 
-def test_two_processes_sum_and_save_at_the_same_steps(tmp_path):
+@pytest.mark.parametrize("warning", ["SIGTERM", "SIGUSR1"])
+def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -40,7 +41,7 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path):
     script = pathlib.Path(__file__).with_name("two_processes.py")
     processes = [
         subprocess.Popen(
-            [sys.executable, script, tmp_path, address, str(process_id)],
+            [sys.executable, script, tmp_path, address, str(process_id), warning],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

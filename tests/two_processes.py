@@ -15,9 +15,10 @@ from clippy_jax.config import CheckpointConfig
 from clippy_jax.mesh import make_mesh
 from clippy_jax.processes import initialize, log_line
 from clippy_jax.run.checkpointing import Checkpointer
+from clippy_jax.run.interruption import Interruption
 
 
-def main(workdir: str, coordinator_address: str, process_id: str) -> None:
+def main(workdir: str, coordinator_address: str, process_id: str, warning: str) -> None:
     initialize(coordinator_address, 2, int(process_id))
     mesh = make_mesh()
     split = NamedSharding(mesh, PartitionSpec("data"))
@@ -40,15 +41,18 @@ def main(workdir: str, coordinator_address: str, process_id: str) -> None:
     def clock() -> float:
         return min(step, 13) * (600.0 if jax.process_index() else 60.0)
 
-    with Checkpointer(workdir, config, clock_every_steps=2, clock=clock) as checkpointer:
+    with (
+        Checkpointer(workdir, config, clock_every_steps=2, clock=clock) as checkpointer,
+        Interruption() as interruption,
+    ):
         saved = []
         for step in range(1, 14):
             if checkpointer.is_due(step):
                 checkpointer.save(step, state)
                 saved.append(step)
         if jax.process_index() == 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # the scheduler's warning to one of them
-        while not checkpointer.is_due(step := step + 1) and step < 1000:
+            os.kill(os.getpid(), signal.Signals[warning])  # the scheduler's, to one of them
+        while not interruption.requested(step := step + 1) and step < 1000:
             time.sleep(0.05)
         checkpointer.save(step, state)
     log_line(f"printed by process {process_id}")

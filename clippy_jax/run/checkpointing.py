@@ -69,8 +69,8 @@ class Checkpointer:
         return self._manager.latest_step()
 
     def is_due(self, step: int) -> bool:
-        """Whether to save after `step` steps: the configuration says so, or the scheduler takes the machine soon."""
-        return self._due_by_steps(step) or self._manager.reached_preemption(step) or self._due_by_clock(step)
+        """Whether the configuration says to save after `step` steps."""
+        return self._due_by_steps(step) or self._due_by_clock(step)
 
     def save(self, step: int, state: Any) -> bool:
         """Saves, unless this step is saved already (then returns False).
@@ -101,7 +101,8 @@ class Checkpointer:
           step: which checkpoint; the newest sound one by default.
 
         Raises:
-          InputError: there is no such checkpoint, it is damaged, or it is of another model or optimizer.
+          InputError: there is no such checkpoint, it is damaged, it is of another model or optimizer, or going on from
+            it would lose more than `config.checkpoint.max_steps_lost` steps.
         """
         self._manager.wait_until_finished()
         folder = self._manager.directory
@@ -133,6 +134,13 @@ class Checkpointer:
 
     def _set_aside(self, damaged: Mapping[int, str], sound: int) -> None:
         """Renames damaged checkpoints, so that their steps can be saved again, and says so."""
+        lost, bound = max(damaged, default=sound) - sound, self._config.max_steps_lost
+        if bound and lost > bound:
+            newest = self._manager.directory / str(max(damaged))
+            raise InputError(
+                f"{newest} is damaged ({damaged[max(damaged)]}); going on after step {sound} would lose {lost} steps, "
+                f"more than config.checkpoint.max_steps_lost={bound}; copy a sound one there or allow more"
+            )
         for step, damage in damaged.items():
             folder = self._manager.directory / str(step)
             if jax.process_index() == 0:

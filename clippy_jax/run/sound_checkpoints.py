@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jaxtyping import Array, Shaped, UInt32
+from jaxtyping import Array, Bool, Shaped, UInt32
 
 ITEM = "state"  # the name of the one thing in a checkpoint's folder
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax's file, in which ours lies under "custom_metadata"
@@ -30,6 +30,12 @@ def metadata(state: Any) -> dict[str, dict[str, str]]:
     """What is to be saved beside a state: the digest of each array by its path. Waits for the devices."""
     found = jax.device_get(_digests(jax.tree.leaves(state)))
     return {_KEY: {path: _text(digest) for path, digest in zip(_paths(state), found)}}
+
+
+def find_not_finite(state: Any) -> str:
+    """The path of an array that holds NaN or infinity, "" if there is none. Waits for the devices."""
+    found = jax.device_get(_are_finite(jax.tree.leaves(state)))
+    return next((path for path, finite in zip(_paths(state), found) if not finite), "")
 
 
 def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, Any]:
@@ -85,6 +91,12 @@ def _compare(arrays: Mapping[str, Any], saved: Mapping[str, str]) -> None:
     for path, leaf in zip(_paths(arrays), jax.tree.leaves(arrays)):
         if _text(_digests([leaf])[0]) != saved.get(path):
             raise Damaged(f"{path} is not what was saved")
+
+
+@jax.jit
+def _are_finite(arrays: list[Shaped[Array, "..."]]) -> list[Bool[Array, ""]]:
+    numbers = [array if jnp.issubdtype(array.dtype, jnp.inexact) else jnp.zeros(()) for array in arrays]
+    return [jnp.isfinite(array).all() for array in numbers]
 
 
 @jax.jit

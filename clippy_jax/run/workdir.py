@@ -38,8 +38,23 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
 
 
+def make_workdir(workdir: epath.PathLike) -> None:
+    """Makes the folder of a run unless it is there; raises `InputError` where it cannot be written.
+
+    Every process calls it.
+    """
+    folder = epath.Path(workdir)
+    probe = folder / f".writable.{jax.process_index()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--workdir={folder} cannot be written: {error.strerror or error}") from None
+
+
 def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
-    """Makes the folder of a new run, or checks that `config` continues the run that is already in it.
+    """Fills the folder of a new run, or checks that `config` continues the run that is already in it.
 
     Every process calls it, before any long work; the first one writes.
 
@@ -47,10 +62,9 @@ def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
       A line per field that differs from the run's last start, for the log. The new values are the ones saved.
 
     Raises:
-      InputError: the folder cannot be written, or its run has another model or tokenizer.
+      InputError: its run has another model or tokenizer.
     """
     folder = epath.Path(workdir)
-    _check_writable(folder)
     changes = _changes(folder, config) if (folder / "config.json").exists() else []
     tokenizer = _read_tokenizer_files(find_tokenizer(config.input.tokenizer))
     _check_same_tokenizer(folder, tokenizer, config)
@@ -126,16 +140,6 @@ def _saved_values(workdir: epath.PathLike) -> Iterator[dict[str, Any]]:
         yield parse_value(values, dict[str, object], "config")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _check_writable(folder: epath.Path) -> None:
-    probe = folder / f".writable.{jax.process_index()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror or error}") from None
 
 
 def _changes(folder: epath.Path, config: Config) -> list[str]:
