@@ -8,6 +8,7 @@ Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The 
 
 import os
 import signal
+import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -21,6 +22,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints,
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
 _PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "How many processes train together.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
+_JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "How long to wait for the other processes.", lower_bound=1)
+_HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_seconds", 100, "Without a sign of life from a process for so long, the others end.", lower_bound=2
+)
+_INTERRUPTED = flags.DEFINE_integer(
+    "interrupted_exit_status", 0, "Exit status of a run that a signal ended early, for launchers that go by it."
+)
 
 
 @exit_with_one_line
@@ -66,10 +74,14 @@ def main(argv: list[str]) -> None:
 
     # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
-    processes.initialize(_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
+    processes.initialize(
+        _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
+    )
     with processes.failing_together():
         keep_programs(_WORKDIR.value)
-        train_and_evaluate(config, _WORKDIR.value)
+        finished = train_and_evaluate(config, _WORKDIR.value)
+    if not finished:
+        sys.exit(_INTERRUPTED.value)
 
 
 if __name__ == "__main__":

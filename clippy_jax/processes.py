@@ -1,12 +1,15 @@
 """The processes of a run: how they join, from the launcher that started them or from flags, speak and fail."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 
@@ -22,31 +25,47 @@ _MPICH = ((), "PMI_SIZE", "PMI_RANK")
 _SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
 
+JOIN_SECONDS = 300
+HEARTBEAT_SECONDS = 100
+
+
 def initialize(
-    coordinator_address: str | None = None, process_count: int | None = None, process_id: int | None = None
+    coordinator_address: str | None = None,
+    process_count: int | None = None,
+    process_id: int | None = None,
+    join_seconds: int = JOIN_SECONDS,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> None:
     """Joins this process to the others of its run; does nothing where the process is alone.
 
-    Slurm (`srun`), Open MPI 4, indexed Kubernetes jobs and TPU pods need no flags. Other MPI launchers need only the
-    address. With one process per node, the process uses all of the node's GPUs; with several, each uses its own.
+    Slurm (`srun`), Open MPI 4, `torchrun`, indexed Kubernetes jobs and TPU pods need no flags, nor does JAX's own
+    `JAX_COORDINATOR_ADDRESS` with `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Other MPI launchers need only the address.
+    With one process per node, the process uses all of the node's GPUs; with several, each uses its own.
     `process_count=1` keeps a process alone whatever its environment says. Call it before anything touches a device.
 
     Args:
       coordinator_address: "host:port" at which the first process meets the others.
       process_count: processes of the run.
       process_id: number of this process, from 0.
+      join_seconds: how long to wait for the others. When they have not come, this process says so and ends.
+      heartbeat_seconds: without a sign of life from a process for so long, the others end.
 
     Raises:
       InputError: flags and environment do not describe a run, or the processes cannot meet.
     """
     if process_count == 1 and not process_id:
         return
+    join = functools.partial(_join, join_seconds, heartbeat_seconds)
     if (coordinator_address, process_count, process_id) != (None, None, None):
         launched_count, launched_id = _launched()
         process_count = launched_count if process_count is None else process_count
         process_id = launched_id if process_id is None else process_id
         _check_flags(coordinator_address, process_count, process_id)
-        _join(coordinator_address=coordinator_address, num_processes=process_count, process_id=process_id)
+        join(coordinator_address=coordinator_address, num_processes=process_count, process_id=process_id)
+    elif arguments := _told_by_environment():
+        if arguments["num_processes"] > 1:
+            _check_flags(*(arguments[name] for name in ("coordinator_address", "num_processes", "process_id")))
+            join(**arguments)
     elif (count := _launched()[0] or 1) > 1:
         tells_address = "OMPI_MCA_orte_hnp_uri" if _OPEN_MPI[1] in os.environ else "SLURM_STEP_NODELIST"
         if tells_address not in os.environ:
@@ -54,15 +73,15 @@ def initialize(
                 f"this MPI launcher started {count} processes but does not say where the first one is; "
                 "add --coordinator_address=HOST:PORT"
             )
-        _join(local_device_ids=_local_device_ids(count))
+        join(local_device_ids=_local_device_ids(count))
     elif _in_indexed_kubernetes_job():
         if importlib.util.find_spec("kubernetes") is None:
             raise InputError(
                 f"an indexed Kubernetes job needs the package kubernetes (pip install kubernetes), or {_HOW_BY_FLAGS}"
             )
-        _join()
+        join()
     elif os.environ.get("TPU_ML_PLATFORM") == "JAX":  # set by `import jax` on a TPU machine
-        _join()
+        join()
 
 
 def log_line(text: str) -> None:
@@ -98,8 +117,39 @@ def _launched() -> tuple[int | None, int | None]:
     """Process count and this process's number as the launcher tells; None each where there is no launcher."""
     for markers, count, number in (_OPEN_MPI, _SLURM, _MPICH):
         if all(variable in os.environ for variable in (*markers, count, number)):
-            return int(os.environ[count]), int(os.environ[number])
+            return _number(count), _number(number)
     return None, None
+
+
+def _told_by_environment() -> dict[str, Any] | None:
+    """What JAX's own variables or those of torchrun say; None without either."""
+    own = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    if missing := [name for name in own if name not in os.environ]:
+        if len(missing) < len(own):
+            raise InputError(
+                f"{' and '.join(missing)} missing in the environment, which has others of {', '.join(own)}"
+            )
+    else:
+        address, count, number = own
+        values = os.environ[address], _number(count), _number(number)
+        return dict(zip(("coordinator_address", "num_processes", "process_id"), values))
+    if any(name not in os.environ for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")):
+        return None
+    several = _number("LOCAL_WORLD_SIZE") > 1 if "LOCAL_WORLD_SIZE" in os.environ else False
+    return {
+        # torchrun itself listens at its port.
+        "coordinator_address": f"{os.environ['MASTER_ADDR']}:{_number('MASTER_PORT') + 1}",
+        "num_processes": _number("WORLD_SIZE"),
+        "process_id": _number("RANK"),
+        "local_device_ids": [_number("LOCAL_RANK")] if several else [],
+    }
+
+
+def _number(variable: str) -> int:
+    try:
+        return int(os.environ[variable])
+    except (KeyError, ValueError):
+        raise InputError(f"{variable}={os.environ.get(variable, '')!r} in the environment is not a number") from None
 
 
 def _in_indexed_kubernetes_job() -> bool:
@@ -131,9 +181,27 @@ def _check_flags(coordinator_address: str | None, process_count: int | None, pro
         raise InputError(f"--process_id must be from 0 to {process_count - 1} (--process_count - 1), not {process_id}")
 
 
-def _join(**arguments) -> None:
+def _join(join_seconds: int, heartbeat_seconds: int, **arguments) -> None:
+    count, number = (arguments.get(name) for name in ("num_processes", "process_id"))
+    who = f"all {count} processes of the run" if count else "the processes of the run"
+    where = arguments.get("coordinator_address") or "the address that the launcher tells"
+    me = "this process" if number is None else f"process {number}"
+    print(f"{me} waits for {who} at {where}, at most {join_seconds} s", file=sys.stderr, flush=True)
+
+    def give_up() -> None:  # JAX itself would abort, with a page of C++ addresses
+        came = f"not {who} came to {where} within {join_seconds} s"
+        print(f"error: {came}; look at the others' output, or raise --join_seconds", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(join_seconds, give_up)
+    timer.daemon = True
+    timer.start()
     try:
-        jax.distributed.initialize(**arguments)
+        jax.distributed.initialize(
+            **arguments, initialization_timeout=join_seconds + 60, heartbeat_timeout_seconds=heartbeat_seconds
+        )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
+    finally:
+        timer.cancel()

@@ -33,10 +33,12 @@ from clippy_jax.training.step import make_train_step
 from clippy_jax.weights.load import initialise
 
 
-def train_and_evaluate(config: Config, workdir: str) -> None:
+def train_and_evaluate(config: Config, workdir: str) -> bool:
     """Trains until `config.schedule.stop_step`; where `workdir` holds checkpoints, from the newest sound one on.
 
-    A signal that takes the run away (`run/interruption.py`) ends it earlier, with everything saved.
+    Returns:
+      Whether that step is reached: a signal that takes the run away (`run/interruption.py`) ends it earlier, with
+      everything saved.
 
     Raises:
       InputError: something in the configuration or in what it points to is wrong (before the first step), another run
@@ -62,7 +64,8 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
         checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))
         state, shardings = _first_state(config, mesh, checkpointer)
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
+        return _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
+    return False  # left before the first step
 
 
 def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -105,7 +108,8 @@ def _loop(
     checkpointer: Checkpointer,
     evaluation: PeriodicEvaluation,
     interruption: Interruption,
-) -> None:
+) -> bool:
+    """Makes the steps that are left; returns whether all were made."""
     first, stop = int(state.step) + 1, config.schedule.stop_step
     profile = _profile(config, workdir)
     with (
@@ -145,8 +149,9 @@ def _loop(
                     _save(checkpointer, step, state, metrics, workdir)
             if taken_away:
                 log_line(f"stopped after step {step:,}, which is saved; the same command goes on from there")
-                break
+                return step == stop
         profile(stop + 1)
+    return True
 
 
 def _save(

@@ -22,9 +22,8 @@ PROGRAM = ("-m", "clippy_jax.main")
 
 # The program, with a heartbeat that is missed after seconds instead of minutes.
 SHORT_HEARTBEAT = """
-import functools, runpy
-import jax
-jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=8)
+import runpy, sys
+sys.argv.append("--heartbeat_seconds=8")
 runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 """
 
@@ -192,15 +191,14 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("warning", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_a_run_that_is_taken_away_saves_its_step_and_goes_on_later(flags, uninterrupted, tmp_path, warning):
-    flags = [*flags, f"--workdir={tmp_path}", "--config.checkpoint.every_steps=0"]
+def test_a_run_that_is_taken_away_saves_its_step_and_goes_on_later(flags, uninterrupted, tmp_path):
+    flags = [*flags, f"--workdir={tmp_path}", "--config.checkpoint.every_steps=0", "--interrupted_exit_status=75"]
     (process,) = start(flags, [PROGRAM], devices=4)
     assert any(line.startswith("step  5/16") for line in process.stdout)
-    process.send_signal(signal.Signals[warning])
+    process.send_signal(signal.SIGTERM)
     ((status, output, error),) = finish([process])
-    assert status == 0, error
-    assert f"{warning}: stopping after this step; a second signal ends at once" in output
+    assert status == 75, error
+    assert "SIGTERM: stopping after this step; a second signal ends at once" in output
     stopped = len(lines_of(tmp_path))
     assert f"stopped after step {stopped}, which is saved; the same command goes on from there" in output
     assert 5 <= stopped < 16 and (tmp_path / "checkpoints" / str(stopped)).is_dir()
@@ -236,3 +234,17 @@ def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path)
     assert error.splitlines()[-1] == wanted
     ((status, _, error),) = finish([first])
     assert status == 0, error
+
+
+def test_a_process_that_never_comes_ends_the_others_in_one_line(flags, tmp_path):
+    command = [sys.executable, *PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3"]
+    for number in (0, 1):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        together = [f"--coordinator_address={address}", "--process_count=2", f"--process_id={number}"]
+        done = subprocess.run([*command, *together], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        waits, ends = done.stderr.splitlines()[-2:]
+        assert waits == f"process {number} waits for all 2 processes of the run at {address}, at most 3 s"
+        assert ends.startswith(f"error: not all 2 processes of the run came to {address} within 3 s")

@@ -18,13 +18,14 @@ from clippy_jax.run.checkpointing import Checkpointer
 from tests.xla_flags import xla_flags
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "PMI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_")
+LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "PMI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_", "MASTER_", "JAX_NUM", "WORLD")
 SLURM_STEP = {
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_NODELIST": "node[1-2]",
     "SLURM_LOCALID": "0",
     "SLURM_PROCID": "1",
 }
+TORCHRUN = {"MASTER_ADDR": "first", "MASTER_PORT": "29500", "WORLD_SIZE": "4", "RANK": "3"}
 
 
 @pytest.mark.parametrize("warning", ["SIGTERM", "SIGUSR1"])
@@ -92,7 +93,11 @@ def joined(monkeypatch):
         if name.startswith(LAUNCHER_PREFIXES):
             monkeypatch.delenv(name)
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: calls.append(arguments))
+
+    def initialize(initialization_timeout, heartbeat_timeout_seconds, **arguments):
+        calls.append(arguments)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
     return calls
 
 
@@ -109,6 +114,8 @@ def set_environment(monkeypatch, variables):
         {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"},  # a shell inside an allocation: no task was started by srun
         {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        {"MASTER_ADDR": "first", "MASTER_PORT": "29500", "WORLD_SIZE": "1", "RANK": "0"},
+        {"JAX_COORDINATOR_ADDRESS": "first:12", "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"},
     ],
 )
 def test_alone_nothing_happens(joined, monkeypatch, environment):
@@ -127,6 +134,18 @@ def test_alone_nothing_happens(joined, monkeypatch, environment):
             {"local_device_ids": None},
         ),
         ({"TPU_ML_PLATFORM": "JAX"}, {}),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "first:12", "JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"},
+            {"coordinator_address": "first:12", "num_processes": 3, "process_id": 2},
+        ),
+        (
+            {**TORCHRUN, "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+            {"coordinator_address": "first:29501", "num_processes": 4, "process_id": 3, "local_device_ids": [1]},
+        ),
+        (
+            {**TORCHRUN, "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"},
+            {"coordinator_address": "first:29501", "num_processes": 4, "process_id": 3, "local_device_ids": []},
+        ),
     ],
 )
 def test_launchers_are_found(joined, monkeypatch, environment, arguments):
@@ -168,6 +187,9 @@ def test_flags_that_do_not_describe_a_run_are_refused(joined, arguments, message
             "started 4 processes but .* add --coordinator_address=HOST:PORT",
         ),
         ({"PMI_SIZE": "4", "PMI_RANK": "3"}, "started 4 processes but .* add --coordinator_address=HOST:PORT"),
+        ({"JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}, "JAX_COORDINATOR_ADDRESS missing in the environment"),
+        ({**TORCHRUN, "WORLD_SIZE": "four"}, "WORLD_SIZE='four' in the environment is not a number"),
+        ({"PMI_SIZE": "4", "PMI_RANK": ""}, "PMI_RANK='' in the environment is not a number"),
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
             "needs the package kubernetes .*, or --coordinator_address",
