@@ -24,4 +24,4 @@ class PackedTexts(NamedTuple):
 def packs_of_one(tokens: Int[Array, "T L"]) -> PackedTexts:
     """Padded texts, each with a row to itself."""
     rows = tokens[:, None]
-    return PackedTexts(rows, (rows != PAD).astype(jnp.int32), jnp.zeros((len(tokens), 1), jnp.int32))
+    return PackedTexts(rows, (rows != PAD).astype(jnp.int32), jnp.zeros((tokens.shape[0], 1), jnp.int32))

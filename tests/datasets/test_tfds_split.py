@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from clippy_jax.datasets import tfds_images, tfds_split
+from clippy_jax.datasets import label_layouts, tfds_images, tfds_split
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
@@ -92,8 +92,8 @@ def test_both_formats_hold_the_same(folder):
 
 
 def test_imagenet_is_classified_by_its_own_words(folder):
-    settings = dict(batch_size=8, image_size=32, progress=False)
-    result = zero_shot_classification.evaluate(FakeModel(8), "tfds:imagenet2012", **settings)
+    evaluator = zero_shot_classification.ZeroShotClassification("tfds:imagenet2012")
+    result = evaluator.run(FakeModel(8), batch_size=8, image_size=32)
     assert (result.images, result.split, result.data_set) == (11, "validation", "ImageNet")
     images = tfds_images.read("tfds:imagenet2012")
     read = {label: np.asarray(image) for image, label in map(images.read, range(11))}
@@ -130,6 +130,9 @@ def test_voc_is_the_tree_that_tfds_unpacked(folder):
         tfds_split.voc_folder("tfds:coco/2017")
     unpacked = folder / "downloads" / "extracted" / "TAR.host.robots.ox.ac.uk_VOCtrainval" / "VOCdevkit" / "VOC2012"
     trees.voc_tree(unpacked, [(50, 40), (40, 50), (50, 40)])
-    settings = dict(batch_size=8, image_size=32, progress=False)
-    by_name = segmentation.evaluate(FakeModel(8), "tfds:voc/2012", **settings)
-    assert by_name.confusion == segmentation.evaluate(FakeModel(8), str(unpacked), **settings).confusion
+
+    def confusion(folder: str):
+        evaluator = segmentation.Segmentation(folder, label_layouts.VOC)
+        return evaluator.run(FakeModel(8), batch_size=8, image_size=32).confusion
+
+    assert confusion("tfds:voc/2012") == confusion(str(unpacked))

@@ -1,4 +1,4 @@
-// Pillow 13's antialiased bicubic resize of 8-bit RGB, number for number, so that the model sees what it sees in Python.
+// Pillow's antialiased bicubic resize of 8-bit RGB, number for number, so that the model sees what it sees in Python.
 // No canvas can do it: browsers resize as they like.
 
 const BITS = 22; // of the fraction of a weight, as Pillow keeps it
@@ -79,11 +79,6 @@ function resizeColumns(values, perRow, height, newHeight) {
  * @returns {Uint8Array} newHeight rows of newWidth pixels of three values
  */
 export function resize(pixels, channels, width, height, newWidth, newHeight) {
-  // As Pillow since 13: columns first where the height loses more than twice what the width does.
-  if (newHeight < height && height - newHeight > 2 * (width - newWidth)) {
-    const low = resizeColumns(pixels, width * channels, height, newHeight);
-    return resizeRows(low, channels, width, newHeight, newWidth);
-  }
   const narrow = resizeRows(pixels, channels, width, height, newWidth);
   return resizeColumns(narrow, newWidth * 3, height, newHeight);
 }
