@@ -1,0 +1,1 @@
+"""What lies on disk, read without JAX: tars, tables, TensorFlow Datasets, image trees, masks, vocabularies."""

@@ -1,0 +1,1 @@
+"""The embedded data set, rendered in the formats of the real ones."""
