@@ -2,14 +2,13 @@
 
 import bisect
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.open_files import OpenFiles
-from clippy_jax.datasets.sample import Sample
+from clippy_jax.datasets.sample import BadCounts, Sample
 
 
 class ShardSource:
@@ -20,7 +19,10 @@ class ShardSource:
     ):
         """Loads or builds the index of every shard; raises InputError as `shard_index.load_or_build` does."""
         indexes = shard_index.load_or_build(shards, index_folder, process_index, process_count)
-        self.left_out: dict[str, int] = dict(sum((Counter(index.left_out) for index in indexes), Counter()))
+        self.left_out = BadCounts()
+        for shard, index in zip(shards, indexes):
+            for cause, count in index.left_out.items():
+                self.left_out.note(cause, shard, count)
         self._files = OpenFiles(shards)
         self._ends = np.cumsum([len(index.image_offsets) for index in indexes]).tolist()
         self._image_offsets = np.concatenate([index.image_offsets for index in indexes])
