@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-_NAMES = 5  # that a message shows
+_NAMES = 3  # that a message shows
 
 
 class Sample(NamedTuple):

@@ -4,7 +4,7 @@ import itertools
 import pathlib
 
 from clippy_jax.config import InputConfig
-from clippy_jax.datasets import patterns, tables
+from clippy_jax.datasets import patterns
 from clippy_jax.datasets.sample import Concatenation, Source
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.synthetic import SyntheticSource
@@ -38,7 +38,8 @@ def open_source(config: InputConfig, process_index: int = 0, process_count: int 
         else:
             for is_table, group in itertools.groupby(files[part], _is_table):
                 if is_table:
-                    sources.extend(TableSource(table) for table in group)
+                    columns = config.image_column, config.caption_column
+                    sources.extend(TableSource(table, *columns) for table in group)
                 else:
                     sources.append(ShardSource(list(group), config.index_folder, process_index, process_count))
     return sources[0] if len(sources) == 1 else Concatenation(sources)
@@ -49,4 +50,4 @@ def _is_named(part: str) -> bool:
 
 
 def _is_table(file: pathlib.Path) -> bool:
-    return file.suffix.lower() in tables.DELIMITERS
+    return file.suffix.lower() != ".tar"

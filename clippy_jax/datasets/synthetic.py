@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clippy_jax.datasets.sample import Sample
+from clippy_jax.datasets.sample import BadCounts, Sample
 
 _SAMPLES = 1_000_000
 _IMAGES = 64
@@ -12,9 +12,8 @@ _WORDS = ("red", "green", "small", "large", "apple", "zebra", "lemon", "grass", 
 class SyntheticSource:
     """A million samples made of a few random images, uncompressed, and captions of three to ten words."""
 
-    left_out: dict[str, int] = {}
-
     def __init__(self, image_size: int):
+        self.left_out = BadCounts()
         random = np.random.default_rng(0)
         header = f"P6 {image_size} {image_size} 255\n".encode()  # Portable Pixmap
         self._images = [header + random.bytes(image_size * image_size * 3) for _ in range(_IMAGES)]
@@ -25,3 +24,7 @@ class SyntheticSource:
     def __getitem__(self, index: int) -> Sample:
         words = (_WORDS[(index // (i + 1)) % len(_WORDS)] for i in range(3 + index % 8))
         return Sample(self._images[index % _IMAGES], " ".join(words))
+
+    def name(self, index: int) -> str:
+        """Where a sample lies, for messages."""
+        return f"synthetic[{index}]"
