@@ -113,8 +113,8 @@ def _layout(table: pathlib.Path, first: str, names: tuple[tuple[str, ...], ...])
     lacking = next(some for some in names if not any(name.lower() in lowered for name in some))
     raise InputError(
         f"{patterns.KEY}: the first line of {table} has no column {' or '.join(repr(name) for name in lacking[:3])}; "
-        f"it has {', '.join(repr(field.strip()[:40]) for field in widest[:8]) or 'nothing'}; name the columns by "
-        "config.input.image_column and caption_column"
+        f"it has {', '.join(repr(field.strip()[:40]) for field in widest[:8]) or 'nothing'}; rename one, or set "
+        f"input.{'image' if lacking == names[0] else 'caption'}_column"
     )
 
 

@@ -125,8 +125,11 @@ def test_images_are_waited_for_while_the_storage_is_away(tmp_path, images, monke
     "content, message",
     [
         ("", "has no column 'filepath' or 'image' or 'path'; it has nothing"),
-        ("picture,caption\na.jpg,b\n", "has no column 'filepath' or 'image' or 'path'; it has 'picture', 'caption'"),
-        ("image,label\na.jpg,b\n", "has no column 'caption' or 'title' or 'text'"),
+        (
+            "picture,caption\na.jpg,b\n",
+            "has no column 'filepath' or 'image' or 'path'; it has 'picture', 'caption'; .* set input.image_column",
+        ),
+        ("image,label\na.jpg,b\n", "has no column 'caption' or 'title' or 'text'; .* set input.caption_column"),
         ("a dog\thttps://example.org/a.jpg\n", "has no column 'filepath' or 'image' or 'path'; it has 'a dog', 'https"),
         ("image,caption\nnowhere/0.jpg,b\n", "names the image nowhere/0.jpg, which does not exist; paths must"),
         ("image,caption\nn/0.jpg,b\nn/1.jpg,b", "names the image n/0.jpg, which .* nor do those of its first 2 rows"),
