@@ -40,9 +40,9 @@ def expand_files(pattern: str) -> list[pathlib.Path]:
 
     files = [file for name in names for file in _named(pathlib.Path(os.path.expanduser(name)))]
     for folder in dict.fromkeys(file.parent for file in files):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"{KEY}: the folder {folder} does not exist; check the path {pattern!r}")
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise InputError(
             f"{KEY}: {len(missing)} of the {len(files)} files of {pattern!r} do not exist, the first is {missing[0]}"
@@ -52,9 +52,9 @@ def expand_files(pattern: str) -> list[pathlib.Path]:
 
 def _named(path: pathlib.Path) -> list[pathlib.Path]:
     """The file; the tars in a folder; the files that fit a pattern. Names that start with a dot are no data."""
-    if glob.has_magic(path.name) and not path.exists():
+    if glob.has_magic(path.name) and not os.path.exists(path):
         found = path.parent.glob(path.name)
-    elif path.is_dir():
+    elif os.path.isdir(path):
         found = path.glob("*.tar")
     else:
         return [path]

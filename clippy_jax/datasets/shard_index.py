@@ -56,7 +56,7 @@ def load_or_build(
       InputError: a shard is no tar file, or an index cannot be written.
     """
     files = {shard: _index_file(shard, index_folder) for shard in shards}
-    indexes = {shard: _read(shard, files[shard]) for shard in shards}
+    indexes = {shard: _read(shard, file) for shard, file in files.items()}
     missing = [shard for shard in shards if indexes[shard] is None]
     for folder in {files[shard].parent for shard in missing}:
         _make_writable(folder)
@@ -179,17 +179,23 @@ def _make_writable(folder: pathlib.Path) -> None:
 
 
 def _read_or_build(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex:
-    index = _read(shard, file)
-    if index is None:
-        signature = _signature(shard)
-        index = build(shard)
-        _write(index, signature, file)
-    return index
+    try:
+        index = _read(shard, file)
+        if index is None:
+            signature = _signature(shard)
+            index = build(shard)
+            _write(index, signature, file)
+        return index
+    except OSError as error:
+        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
 
 
 def _signature(shard: pathlib.Path) -> tuple[int, int, int]:
     """What must be the same for a cached index to hold."""
-    status = shard.stat()
+    try:
+        status = shard.stat()
+    except OSError as error:
+        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
     return _FORMAT, status.st_size, status.st_mtime_ns
 
 
@@ -212,7 +218,8 @@ def _read(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex | None:
     if len({len(column) for column in columns}) > 1 or parts["causes"].shape != parts["counts"].shape:
         return None
     for offsets, lengths in zip(columns[::2], columns[1::2]):
-        if len(offsets) and (min(offsets.min(), lengths.min()) < 0 or (offsets + lengths).max() > signature[1]):
+        ends = offsets + lengths
+        if len(ends) and (min(offsets.min(), lengths.min()) < 0 or max(offsets.max(), ends.max()) > signature[1]):
             return None
     return ShardIndex(*columns, dict(zip(parts["causes"].tolist(), parts["counts"].tolist())))
 

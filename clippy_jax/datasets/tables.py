@@ -46,26 +46,32 @@ class TableSource:
             (name,) if name else usual
             for name, usual in ((image_column, IMAGE_COLUMNS), (caption_column, CAPTION_COLUMNS))
         )
-        with _open_text(table) as file:
-            first = file.readline()
-            separator, columns, has_header = _layout(table, first, names)
-            width = len(next(_rows(iter([first]), separator)))
-            lines = file if has_header else itertools.chain([first], file)
-            for number, row in enumerate(_rows(lines, separator), start=1 + has_header):
-                path, caption = ((row[column].strip() if column < len(row) else "") for column in columns)
-                cause = "" if path and caption else "captionless" if path else "imageless"
-                if any(field.strip() for field in row[width:]):  # a separator in a caption, or a quote left open
-                    cause = "of too many columns"
-                if cause:
-                    self.left_out.note(cause, f"{table}, row {number}")
-                else:
-                    self.paths.append(path)
-                    self.captions.append(caption)
+        try:
+            with _open_text(table) as file:
+                self._read(table, file, names)
+        except OSError as error:
+            raise InputError(f"{patterns.KEY}: {table} cannot be read: {error.strerror or error}") from None
         self._check_paths(table)
+
+    def _read(self, table: pathlib.Path, file: IO[str], names: tuple[tuple[str, ...], ...]) -> None:
+        first = file.readline()
+        separator, columns, has_header = _layout(table, first, names)
+        width = len(next(_rows(iter([first]), separator)))
+        lines = file if has_header else itertools.chain([first], file)
+        for number, row in enumerate(_rows(lines, separator), start=1 + has_header):
+            path, caption = ((row[column].strip() if column < len(row) else "") for column in columns)
+            cause = "" if path and caption else "captionless" if path else "imageless"
+            if any(field.strip() for field in row[width:]):  # a separator in a caption, or a quote left open
+                cause = "of too many columns"
+            if cause:
+                self.left_out.note(cause, f"{table}, row {number}")
+            else:
+                self.paths.append(path)
+                self.captions.append(caption)
 
     def _check_paths(self, table: pathlib.Path) -> None:
         looked_up = range(min(len(self.paths), _LOOKED_UP))
-        if looked_up and not any(_is_file(self.path(index)) for index in looked_up):
+        if looked_up and not any(os.path.isfile(self.path(index)) for index in looked_up):
             raise InputError(
                 f"{patterns.KEY}: {table} names the image {self.paths[0]}, which does not exist"
                 f"{f', nor do those of its first {len(looked_up)} rows' if len(looked_up) > 1 else ''}; "
@@ -143,10 +149,3 @@ def _rows(lines: Iterator[str], separator: str) -> Iterator[list[str]]:
                 ahead.extendleft(reversed(taken[1:]))
         if any(field.strip() for field in row):
             yield row
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return os.path.isfile(path)
-    except ValueError:  # a path with NUL in it
-        return False

@@ -280,6 +280,16 @@ def test_index_folder_that_cannot_be_made(tmp_path, write_shard):
         shard_index.load_or_build([shard], str(tmp_path / "file" / "cache"))
 
 
+@pytest.mark.parametrize("made", [False, True])
+def test_a_shard_that_is_gone_before_it_is_indexed_is_named(tmp_path, write_shard, made):
+    shard = write_shard(tmp_path / "0.tar", 0, 1)
+    if made:
+        shard_index.load_or_build([shard], "")
+    shard.unlink()
+    with pytest.raises(InputError, match=r"0\.tar cannot be read: No such file or directory"):
+        shard_index.load_or_build([shard], "")
+
+
 def test_others_may_read_an_index(tmp_path, write_shard):
     shard = write_shard(tmp_path / "0.tar", 0, 1)
     shard_index.load_or_build([shard], "")
