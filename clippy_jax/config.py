@@ -22,6 +22,8 @@ Buckets = Annotated[int, "at least 4", lambda n: n >= 4]
 Seed = Annotated[int, "from 0 to 2**32 - 1", lambda n: 0 <= n < 2**32]  # JAX would drop a larger one's upper bits
 Positive = Annotated[float, "above 0", lambda x: x > 0]
 PositiveOrZero = Annotated[float, "at least 0", lambda x: x >= 0]
+Fraction = Annotated[float, "in [0, 1]", lambda x: 0 <= x <= 1]
+Pixels = Annotated[int, "from 1 to 178956970", lambda n: 1 <= n <= 178956970]  # Pillow refuses more
 Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
 
 
@@ -93,6 +95,10 @@ class InputConfig:
     clean_captions: bool  # ftfy, html-unescape twice, collapse white space
     index_folder: str  # where shard indexes are cached; "" for beside the shards
     seed: Seed  # of the sample order and the augmentation
+    image_column: str = ""  # of tables: the column of image paths; "" for the usual names (`datasets/tables.py`)
+    caption_column: str = ""  # and the one of captions
+    max_pixels: Pixels = 2**26  # an image with more is not used
+    max_bad_fraction: Fraction = 1.0  # of the samples that cannot be used; with more the run stops
 
 
 @dataclasses.dataclass(frozen=True)

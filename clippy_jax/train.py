@@ -58,7 +58,7 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
         for change in prepare_workdir(workdir, config):
             log_line(f"changed since this run's last start: {change}")
         log_line(config_overview(config))
-        left_out = "".join(f", {count:,} left out as {cause}" for cause, count in training_input.left_out.items())
+        left_out = f" (left out: {training_input.left_out})" if training_input.left_out else ""
         log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")
 
         checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))

@@ -94,6 +94,10 @@ def get_config() -> ConfigDict:
     config.input.clean_captions = True  # public code: ftfy, html-unescape twice, white space collapsed
     config.input.index_folder = ""  # beside the shards
     config.input.seed = 0
+    config.input.image_column = ""  # of tables: the usual names, such as filepath
+    config.input.caption_column = ""  # likewise, such as caption
+    config.input.max_pixels = 2**26  # 8192 x 8192; as RGB 0.2 GB in every worker
+    config.input.max_bad_fraction = 0.3  # more than the web's usual few percent means that something is wrong
 
     # ----------------------------------------------------------------------------------------------------- loss
     config.loss = ConfigDict()

@@ -3,15 +3,17 @@
 import os
 from typing import IO
 
+import numpy as np
 import PIL.Image
 
 # Of all that Pillow knows, what images on the web are. Others may start programs (EPS) or fetch further files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MAX_PIXELS = 2 * PIL.Image.MAX_IMAGE_PIXELS  # half a gigabyte of RGB; above, Pillow refuses a decompression bomb
+_SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # of which `convert` would make white
 
 
 class ImageTooLarge(OSError):
-    """An image has more than `MAX_PIXELS` pixels, or more than there is memory for."""
+    """An image has more pixels than are allowed, or than there is memory for."""
 
 
 def open_header(file: str | os.PathLike | IO[bytes]) -> PIL.Image.Image:
@@ -21,19 +23,32 @@ def open_header(file: str | os.PathLike | IO[bytes]) -> PIL.Image.Image:
       ImageTooLarge: it has more than `MAX_PIXELS` pixels.
       OSError: it is missing or no image.
     """
-    return _read(file, decode=False)
+    return _read(file, MAX_PIXELS, decode=False)
 
 
-def open_image(file: str | os.PathLike | IO[bytes]) -> PIL.Image.Image:
-    """Opens an image as `open_header` does and decodes it; raises `OSError` too where it is cut short or damaged."""
-    return _read(file, decode=True)
+def open_image(file: str | os.PathLike | IO[bytes], max_pixels: int = MAX_PIXELS) -> PIL.Image.Image:
+    """Opens an image and decodes it; of grey images with 16 bits a pixel, the upper 8.
+
+    Raises:
+      ImageTooLarge: its header says that it has more than `max_pixels` pixels.
+      OSError: it is missing, no image, cut short or damaged.
+    """
+    return _read(file, max_pixels, decode=True)
 
 
-def _read(file: str | os.PathLike | IO[bytes], decode: bool) -> PIL.Image.Image:
+def _read(file: str | os.PathLike | IO[bytes], max_pixels: int, decode: bool) -> PIL.Image.Image:
     try:
         image = PIL.Image.open(file, formats=FORMATS)
+        if image.width * image.height > max_pixels:
+            raise ImageTooLarge(f"{file}: {image.width} x {image.height} pixels are more than {max_pixels:,}")
         if decode:
             image.load()
+            if image.mode == "F":
+                raise OSError(f"{file}: its pixels are floating-point numbers, of which the range is not known")
+            if image.mode in _SIXTEEN_BITS:
+                grey = PIL.Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+                grey.info = image.info  # EXIF and the like
+                return grey
         return image
     except OSError:
         raise

@@ -1,7 +1,12 @@
-"""Folder-per-class trees: `ROOT/<class folder>/<image>`, as ImageNet's validation set is laid out."""
+"""Folder-per-class trees: `ROOT/<class folder>/<image>`, as ImageNet's validation set is laid out.
+
+Names that start with a dot are no data, here and everywhere: macOS leaves such files beside those it copies.
+"""
 
 import dataclasses
+import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,26 +45,30 @@ class ImageFolder:
 def read(folder: str) -> ImageFolder:
     """Lists a tree.
 
-    Without a `vocabulary.json` the tree is ImageNet: its class folders, sorted, are the 1000 classes. Where they are
-    called 0 to 999 it is ImageNet-v2, and they are sorted as numbers.
+    Without a `vocabulary.json` the tree is ImageNet: its class folders, named by synsets and sorted, are the 1000
+    classes. Where they are called 0 to 999 it is ImageNet-v2, and they are sorted as numbers.
 
     Raises:
-      InputError: there is no such folder, a class folder is unknown to the vocabulary, or there is no image.
+      InputError: there is no such folder, a class folder is unknown to the vocabulary or no synset, or there is no
+        image.
     """
-    root = pathlib.Path(folder)
+    root = pathlib.Path(os.path.expanduser(folder))
     present = list_classes(root)
     words = vocabulary.classification_vocabulary(root)
     class_folders, data_set = words.folders, ""
     if words.is_imagenet:
-        if len(present) != len(words.names):
-            raise InputError(
-                f"{folder} holds {len(present)} class folders where ImageNet has {len(words.names)}; "
-                f"for other classes put a {vocabulary.FILE_NAME} beside them"
-            )
         class_folders, data_set = present, "ImageNet"
         numbered = tuple(str(number) for number in range(len(words.names)))
-        if set(present) == set(numbered):
+        is_v2 = set(numbered) <= set(present)
+        if is_v2:
             class_folders, data_set = numbered, "ImageNet-v2"
+        others = [name for name in present if not (name in numbered if is_v2 else re.fullmatch(r"n\d{8}", name))]
+        if others or len(present) != len(words.names):
+            example = f", and {others[0]!r} is none of its classes" if others else ""
+            raise InputError(
+                f"{folder} holds {len(present)} class folders where ImageNet has {len(words.names)}{example}; "
+                f"for other classes put a {vocabulary.FILE_NAME} beside them"
+            )
     unknown = [name for name in present if name not in class_folders]
     if unknown:
         raise InputError(f"{root / unknown[0]} is a class folder that {root / vocabulary.FILE_NAME} does not name")
@@ -93,9 +102,51 @@ def list_images(
     for label, name in enumerate(class_folders):
         if not (root / name).is_dir():
             continue
-        images = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted(
+            path
+            for path in (root / name).iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        )
         paths.extend(images)
         labels.extend([label] * len(images))
     if not paths:
         raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return tuple(paths), np.array(labels, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """The images of one folder and the class of each, sorted."""
+
+    paths: tuple[pathlib.Path, ...]
+    labels: Int32[np.ndarray, "I"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainAndVal:
+    """Images to learn from and images to be measured on; the class folders of `train`, sorted, are the classes."""
+
+    folder: pathlib.Path
+    class_folders: tuple[str, ...]
+    train: LabelledImages
+    val: LabelledImages
+
+
+def read_train_and_val(folder: str) -> TrainAndVal:
+    """Lists a tree.
+
+    Raises:
+      InputError: `train` or `val` is missing, has no class folder or no image, or `val` has a class unknown to `train`.
+    """
+    root = pathlib.Path(os.path.expanduser(folder))
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            raise InputError(
+                f"{root / part} is not a folder; {folder} must hold train and val, with a folder per class"
+            )
+    classes = list_classes(root / "train")
+    for name in list_classes(root / "val"):
+        if name not in classes:
+            raise InputError(f"{root / 'val' / name} is a class folder that {root / 'train'} does not have")
+    train, val = (LabelledImages(*list_images(root / part, classes)) for part in ("train", "val"))
+    return TrainAndVal(root, classes, train, val)

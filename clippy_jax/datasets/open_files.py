@@ -1,20 +1,51 @@
-"""Positional reads from many files."""
+"""Reads from many files, on storage that may be away for a moment.
 
+What cannot be read now raises `StorageAway`, and whoever asked tries again later; so a batch never depends on the time
+at which it was made. Only an image file of a table can be missing for good: then its sample is bad.
+"""
+
+import errno
 import os
 import pathlib
 import resource
 import threading
 from collections.abc import Sequence
 
-from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sample import BadSample, StorageAway
+
+# Errors that say something about one file; all others are the storage's.
+_OF_ONE_FILE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EINVAL, errno.ENXIO),
+}
+
+
+def read_whole(path: str, root: pathlib.Path) -> bytes:
+    """Reads a file; raises `BadSample` where it is missing or not readable although `root` is there."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except ValueError as error:  # a path with NUL in it
+        raise BadSample("missing") from error
+    except OSError as error:
+        if error.errno in _OF_ONE_FILE and root.exists():
+            raise BadSample("missing") from error
+        raise StorageAway(f"{path} cannot be read: {error.strerror}") from error
 
 
 class OpenFiles:
     """Positional, thread-safe reads from many files, of which as many stay open as the system allows."""
 
-    def __init__(self, paths: Sequence[pathlib.Path]):
+    def __init__(self, paths: Sequence[pathlib.Path], sizes: Sequence[int] | None = None):
+        """Opens nothing yet.
+
+        Args:
+          sizes: of the files in bytes, if they are known; a file of another size has been replaced.
+        """
         self._paths = paths
-        self._open: dict[int, int] = {}
+        self._sizes = sizes
+        self._open: dict[int, int] = {}  # descriptors by index
+        self._lost: list[int] = []  # and those that nobody shall take any more
         self._lock = threading.Lock()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = len(paths) + 512  # the rest of the program opens files as well
@@ -24,29 +55,45 @@ class OpenFiles:
         self._capacity = len(paths) if soft == resource.RLIM_INFINITY else max(0, soft - 512)
 
     def read(self, index: int, offset: int, length: int) -> bytes:
-        """Reads a stretch of one file; raises BadSample where it is gone."""
+        """Reads a stretch of one file; raises `StorageAway` where that fails."""
         try:
             file = self._open.get(index)
-            if file is not None:
-                content = os.pread(file, length, offset)
-            else:
-                content = self._read_unopened(index, offset, length)
+            content = os.pread(file, length, offset) if file is not None else self._read_unopened(index, offset, length)
         except OSError as error:
-            raise BadSample("unreadable") from error
+            self._forget(index)  # a file that a server has lost stays lost until it is opened again
+            raise StorageAway(f"{self._paths[index]} cannot be read: {error.strerror}") from error
         if len(content) < length:
-            raise BadSample("unreadable")
+            self._forget(index)
+            raise StorageAway(f"{self._paths[index]} has become shorter")
         return content
 
     def _read_unopened(self, index: int, offset: int, length: int) -> bytes:
         with self._lock:
             if index not in self._open and len(self._open) < self._capacity:
-                self._open[index] = os.open(self._paths[index], os.O_RDONLY | os.O_CLOEXEC)
+                self._open[index] = self._opened(index)
             file = self._open.get(index)
         if file is not None:
             return os.pread(file, length, offset)
-        with open(self._paths[index], "rb", buffering=0) as unkept:
-            return os.pread(unkept.fileno(), length, offset)
+        file = self._opened(index)
+        try:
+            return os.pread(file, length, offset)
+        finally:
+            os.close(file)
+
+    def _opened(self, index: int) -> int:
+        file = os.open(self._paths[index], os.O_RDONLY | os.O_CLOEXEC)
+        size = os.fstat(file).st_size
+        if self._sizes is not None and size != self._sizes[index]:
+            os.close(file)
+            raise StorageAway(f"{self._paths[index]} has {size:,} bytes and had {self._sizes[index]:,} at the start")
+        return file
+
+    def _forget(self, index: int) -> None:
+        """Has a file opened anew at the next read. Its descriptor is kept: another thread may be reading from it."""
+        with self._lock:
+            if index in self._open:
+                self._lost.append(self._open.pop(index))
 
     def __del__(self):
-        for file in self._open.values():
+        for file in (*self._open.values(), *self._lost):
             os.close(file)

@@ -1,5 +1,8 @@
 """From `config.input.train` to the files it names."""
 
+import glob
+import itertools
+import os
 import pathlib
 import re
 
@@ -8,37 +11,56 @@ from braceexpand import UnbalancedBracesError, braceexpand
 from clippy_jax.errors import InputError
 
 KEY = "config.input.train"  # what the messages call it
+_MOST = 1_000_000  # files
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?\}")
 
 
 def expand_files(pattern: str) -> list[pathlib.Path]:
-    """The files that a path with braces names, as in `/data/cc12m/{00000..01242}.tar`; each is there.
+    """The files that a path names, each of which is there: by braces, as in `/data/cc12m/{00000..01242}.tar`, by `*`
+    and `?`, or as a folder of tars. Those that are not numbered are sorted by name.
 
     Raises:
-      InputError: a brace range is empty or unfinished, a folder or a file is missing.
+      InputError: a brace range is empty, unfinished or too large, a folder or a file is missing.
     """
     if "://" in pattern:
         raise InputError(f"{KEY}: {pattern!r} is a remote address; copy or mount the files and give their local path")
     for whole, first, last in ((match[0], match[1], match[2]) for match in _RANGE.finditer(pattern)):
         if int(last) < int(first):
             raise InputError(f"{KEY}: the range {whole} in {pattern!r} is empty; write the smaller number first")
+        if int(last) - int(first) > _MOST:
+            raise InputError(f"{KEY}: the range {whole} in {pattern!r} names more than {_MOST:,} files")
     try:
-        names = list(braceexpand(pattern))
-    except UnbalancedBracesError:
+        names = list(itertools.islice(braceexpand(pattern), _MOST + 1))
+    except (UnbalancedBracesError, RecursionError, ValueError):
         names = [pattern]
+    if len(names) > _MOST:
+        raise InputError(f"{KEY}: {pattern!r} names more than {_MOST:,} files")
     if any("{" in name or "}" in name for name in names):
         raise InputError(f"{KEY}: the braces in {pattern!r} hold no range; write them as {{00000..01242}}")
 
-    files = [pathlib.Path(name).expanduser() for name in names]
+    files = [file for name in names for file in _named(pathlib.Path(os.path.expanduser(name)))]
     for folder in dict.fromkeys(file.parent for file in files):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"{KEY}: the folder {folder} does not exist; check the path {pattern!r}")
-    missing = [file for file in files if not file.exists()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise InputError(
             f"{KEY}: {len(missing)} of the {len(files)} files of {pattern!r} do not exist, the first is {missing[0]}"
         )
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"{KEY}: {file} is a folder; name the files in it, as in {file}/{{00000..01242}}.tar")
+    return files
+
+
+def _named(path: pathlib.Path) -> list[pathlib.Path]:
+    """The file; the tars in a folder; the files that fit a pattern. Names that start with a dot are no data."""
+    if glob.has_magic(path.name) and not os.path.exists(path):
+        found = path.parent.glob(path.name)
+    elif os.path.isdir(path):
+        found = path.glob("*.tar")
+    else:
+        return [path]
+    files = sorted(file for file in found if not file.name.startswith("."))
+    if not files:
+        raise InputError(
+            f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar"
+        )
     return files

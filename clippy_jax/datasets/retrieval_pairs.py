@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ import PIL.Image
 from jaxtyping import Int32
 
 from clippy_jax.datasets import image_file, patterns, tables
-from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.errors import InputError
 
@@ -43,13 +44,14 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     Raises:
       InputError: the source is missing, of another kind or damaged, or holds no captioned image.
     """
-    suffix = pathlib.Path(source).suffix.lower()
     try:
-        if suffix == ".json":
-            return _karpathy(pathlib.Path(source), split)
-        if suffix in tables.DELIMITERS or suffix == ".tar":
-            files = patterns.expand_files(source)
-            return _tars(source, files) if suffix == ".tar" else _table(source, files)
+        if source.lower().endswith(".json"):
+            return _karpathy(pathlib.Path(os.path.expanduser(source)), split)
+        files = patterns.expand_files(source)
+        if all(file.suffix.lower() == ".tar" for file in files):
+            return _tars(source, files)
+        if all(file.suffix.lower() in tables.ENDINGS for file in files):
+            return _table(source, files)
     except InputError as error:  # the readers name the configuration field of the training input, which is not meant
         raise InputError(str(error).removeprefix(f"{patterns.KEY}: ")) from None
     raise InputError(
@@ -61,14 +63,14 @@ def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
     captions_of: dict[pathlib.Path, list[str]] = {}
     for file in files:
         table = tables.TableSource(file)
-        for path, caption in zip(table.paths, table.captions):
-            captions_of.setdefault(table.folder / path, []).append(caption)
+        for index, caption in enumerate(table.captions):
+            captions_of.setdefault(pathlib.Path(table.path(index)), []).append(caption)
     return _of_files(source, "all rows", captions_of)
 
 
 def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
     try:
-        entries = json.loads(file.read_text("utf-8"))["images"]
+        entries = json.loads(file.read_text("utf-8-sig"))["images"]
         splits = sorted({entry["split"] for entry in entries})
         captions_of = {
             file.parent / entry.get("filepath", "") / entry["filename"]: [
@@ -77,7 +79,7 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
             for entry in entries
             if entry["split"] == split
         }
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as JSON: {error}") from None
     except (KeyError, TypeError, AttributeError):
         raise InputError(
@@ -104,7 +106,7 @@ def _tars(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
     def open_image(index: int) -> PIL.Image.Image:
         try:
             return image_file.open_image(io.BytesIO(shards[index].image))
-        except BadSample as error:
+        except (BadSample, StorageAway) as error:
             raise OSError(f"sample {index} of {source}: {error}") from error
 
     lines = [[line.strip() for line in shards[i].caption.splitlines() if line.strip()] for i in range(len(shards))]

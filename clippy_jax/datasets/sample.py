@@ -1,7 +1,10 @@
-"""One image-caption pair as it lies in a data set, and what is raised where it cannot be used."""
+"""One image-caption pair as it lies in a data set, and what is raised and counted where it cannot be used."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+
+_NAMES = 3  # that a message shows
 
 
 class Sample(NamedTuple):
@@ -23,19 +26,53 @@ class BadSample(Exception):
         self.cause = cause
 
 
+class StorageAway(Exception):
+    """A file cannot be read now and may be later: the sample is not bad, and is to be read again after a pause."""
+
+
+class BadCounts(Counter[str]):
+    """How many samples cannot be used, by cause, and the names of the first of them.
+
+    As text it is "7 captionless, 1 truncated; the first: /data/3.tar, /data/9.tar".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[str] = []
+
+    def note(self, cause: str, name: object, count: int = 1) -> None:
+        """Adds samples of a cause; `name` says where they lie."""
+        self[cause] += count
+        if len(self.first) < _NAMES and str(name) not in self.first:
+            self.first.append(str(name))
+
+    def note_all(self, others: "BadCounts") -> None:
+        """Adds those of another source."""
+        self.update(others)
+        self.first = [*self.first, *others.first][:_NAMES]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {cause}" for cause, count in self.items())
+        return f"{counts}; the first: {', '.join(self.first)}" if self.first else counts
+
+
 class Source(Protocol):
     """A data set with random access. Reading is thread-safe and gives the same sample for the same index always.
 
     Attributes:
-      left_out: how many samples of the data set are not among the `len(source)`, by cause.
+      left_out: the samples of the data set that are not among the `len(source)`.
     """
 
-    left_out: dict[str, int]
+    left_out: BadCounts
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads one sample; raises BadSample where it cannot be read."""
+        """Reads one sample; raises `BadSample` where it cannot be used and `StorageAway` where it may be later."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where a sample lies, for messages."""
         ...
 
 
@@ -44,17 +81,25 @@ class Concatenation:
 
     def __init__(self, sources: Sequence[Source]):
         self.sources = tuple(sources)
-        self.left_out = {}
+        self.left_out = BadCounts()
         for source in self.sources:
-            for cause, count in source.left_out.items():
-                self.left_out[cause] = self.left_out.get(cause, 0) + count
+            self.left_out.note_all(source.left_out)
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
     def __getitem__(self, index: int) -> Sample:
+        source, index = self._find(index)
+        return source[index]
+
+    def name(self, index: int) -> str:
+        """Where a sample lies, for messages."""
+        source, index = self._find(index)
+        return source.name(index)
+
+    def _find(self, index: int) -> tuple[Source, int]:
         for source in self.sources:
             if index < len(source):
-                return source[index]
+                return source, index
             index -= len(source)
         raise IndexError(index)

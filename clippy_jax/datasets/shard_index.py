@@ -6,24 +6,28 @@ follow from its number. An index is built once, by reading the tar's headers, an
 """
 
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
-import tarfile
+import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
-from clippy_jax.datasets import patterns
+from clippy_jax.datasets import patterns, tar_members
+from clippy_jax.datasets.tar_members import Gap, Member
 from clippy_jax.errors import InputError
 from clippy_jax.whole_files import complete_or_nothing
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 CAPTION_EXTENSION = "txt"
-_FORMAT = 1  # of the cached file; another number makes the cached ones stale
+_KINDS = (np.int64, np.int32) * 2  # of the arrays
+_LARGEST = 2**31 - 1  # bytes of an image or a caption
+_FORMAT = 2  # of the cached file; another number makes the cached ones stale
 _THREADS = 16  # reading headers waits for the disk more than it computes
 
 
@@ -52,7 +56,7 @@ def load_or_build(
       InputError: a shard is no tar file, or an index cannot be written.
     """
     files = {shard: _index_file(shard, index_folder) for shard in shards}
-    indexes = {shard: _read(shard, files[shard]) for shard in shards}
+    indexes = {shard: _read(shard, file) for shard, file in files.items()}
     missing = [shard for shard in shards if indexes[shard] is None]
     for folder in {files[shard].parent for shard in missing}:
         _make_writable(folder)
@@ -73,70 +77,89 @@ def load_or_build(
 
 
 def build(shard: pathlib.Path) -> ShardIndex:
-    """Reads the headers of a shard. Of a truncated one, the complete samples are kept.
+    """Reads the headers of a shard, by WebDataset's rule: what stands before the first dot of a name is the key.
+
+    A key that comes again with a file of the same extension is another sample. What damage hides is left out, as
+    "damaged" or "truncated"; one each at least. A sample that damage touches is counted once.
 
     Raises:
       InputError: it is no tar file.
     """
-    images: dict[str, tuple[int, int]] = {}  # offset and length by key, as of the captions
-    captions: dict[str, tuple[int, int]] = {}
-    keys: dict[str, None] = {}  # of all samples, in order
-    members = _Members(shard)
-    for member in members:
-        folder, _, name = member.name.rpartition("/")
-        stem, _, extension = name.partition(".")
-        key = f"{folder}/{stem}"
-        keys[key] = None
-        if extension.lower() in IMAGE_EXTENSIONS:
-            images.setdefault(key, (member.offset_data, member.size))
-        elif extension.lower() == CAPTION_EXTENSION:
-            captions.setdefault(key, (member.offset_data, member.size))
-
-    if not keys:
+    samples: list[_Partial] = []
+    newest: dict[str, _Partial] = {}  # by key
+    damages: list[tuple[str, list[_Partial]]] = []  # the cause, and the samples before and after
+    at_gap = False
+    with open(shard, "rb", buffering=0) as file:
+        for member in tar_members.members(file.fileno(), os.fstat(file.fileno()).st_size):
+            if isinstance(member, Gap):
+                at_gap = member is Gap.DAMAGED
+                if member is Gap.END:
+                    newest.clear()
+                else:
+                    damages.append((member.value, samples[-1:]))
+                continue
+            folder, _, name = member.name.rpartition("/")
+            stem, dot, extension = name.partition(".")
+            if not (stem and dot):  # what starts with a dot is no data: macOS leaves them everywhere
+                continue
+            key, extension = f"{folder}/{stem}", extension.lower()
+            if key not in newest or extension in newest[key].extensions:
+                newest[key] = _Partial()
+                samples.append(newest[key])
+            newest[key].add(extension, member)
+            if at_gap:
+                damages[-1][1].append(newest[key])
+                at_gap = False
+    if not samples and damages:
         raise InputError(
             f"{patterns.KEY}: {shard} is no tar file (empty, compressed or something else); replace or leave it out"
         )
 
     left_out: Counter[str] = Counter()
-    complete = []
-    last = next(reversed(keys), None)
-    for key in keys:
-        captioned = key in captions and captions[key][1] > 0
-        if key in images and captioned:
-            complete.append((*images[key], *captions[key]))
-        elif members.truncated and key == last:
-            left_out["truncated"] += 1
-        else:
-            left_out["captionless" if key in images else "imageless"] += 1
+    for cause, around in damages:
+        incomplete = [sample for sample in around if sample.flaw]
+        left_out[cause] += max(1, len(incomplete))
+        for sample in incomplete:
+            sample.counted = True
+    for sample in samples:
+        if sample.flaw and not sample.counted:
+            left_out[sample.flaw] += max(1, sample.dotted)
+    complete = [sample.place for sample in samples if not sample.flaw]
     columns = np.array(complete, np.int64).reshape(-1, 4).T
-    return ShardIndex(*(column.astype(kind) for column, kind in zip(columns, (np.int64, np.int32) * 2)), dict(left_out))
+    return ShardIndex(*(column.astype(kind) for column, kind in zip(columns, _KINDS)), dict(left_out))
 
 
-class _Members:
-    """The regular files of a tar archive, in order, from its headers alone.
+@dataclasses.dataclass
+class _Partial:
+    """A sample of which some files have been seen."""
 
-    Attributes:
-      truncated: known after the last one; whether the archive ends, or goes wrong, in the middle of a member.
-    """
+    extensions: set[str] = dataclasses.field(default_factory=set)
+    image: Member | None = None
+    caption: Member | None = None
+    dotted: int = 0  # images called KEY.SOMETHING.jpg, which WebDataset does not take for the key's image
+    counted: bool = False
 
-    def __init__(self, shard: pathlib.Path):
-        self._shard = shard
-        self.truncated = False
+    def add(self, extension: str, member: Member) -> None:
+        self.extensions.add(extension)
+        if extension in IMAGE_EXTENSIONS:
+            self.image = self.image or member
+        elif extension == CAPTION_EXTENSION:
+            self.caption = self.caption or member
+        elif extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
+            self.dotted += 1
 
-    def __iter__(self) -> Iterator[tarfile.TarInfo]:
-        size = self._shard.stat().st_size
-        with open(self._shard, "rb", buffering=0) as file:
-            try:
-                tar = tarfile.open(fileobj=file, mode="r:")
-                while (member := tar.next()) is not None:
-                    tar.members.clear()
-                    if member.size < 0 or member.offset_data + member.size > size:
-                        raise tarfile.ReadError("a member beyond the end")
-                    if member.isreg() and not member.issparse():
-                        yield member
-                self.truncated = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset).strip(b"\0") != b""
-            except tarfile.TarError:
-                self.truncated = True
+    @property
+    def flaw(self) -> str:
+        """Why it cannot be used, or "" where it is complete."""
+        if not self.image:
+            return "named with a second dot" if self.dotted else "imageless"
+        if not self.caption or not self.caption.length:
+            return "captionless"
+        return "too large" if max(self.image.length, self.caption.length) > _LARGEST else ""
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        return *self.image[1:], *self.caption[1:]
 
 
 def _index_file(shard: pathlib.Path, index_folder: str) -> pathlib.Path:
@@ -156,30 +179,49 @@ def _make_writable(folder: pathlib.Path) -> None:
 
 
 def _read_or_build(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex:
-    index = _read(shard, file)
-    if index is None:
-        signature = _signature(shard)
-        index = build(shard)
-        _write(index, signature, file)
-    return index
+    try:
+        index = _read(shard, file)
+        if index is None:
+            signature = _signature(shard)
+            index = build(shard)
+            _write(index, signature, file)
+        return index
+    except OSError as error:
+        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
 
 
 def _signature(shard: pathlib.Path) -> tuple[int, int, int]:
     """What must be the same for a cached index to hold."""
-    status = shard.stat()
+    try:
+        status = shard.stat()
+    except OSError as error:
+        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
     return _FORMAT, status.st_size, status.st_mtime_ns
 
 
 def _read(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex | None:
-    """The cached index, or None if there is none that holds."""
+    """The cached index, or None where it is missing, stale or damaged in any way: then it is built again."""
     try:
-        with np.load(file) as stored:
-            if tuple(stored["signature"].tolist()) != _signature(shard):
+        with zipfile.ZipFile(file) as archive:  # what it says of its size decides how much is allocated
+            if sum(part.file_size for part in archive.infolist()) > file.stat().st_size:
                 return None
-            left_out = dict(zip(stored["causes"].tolist(), stored["counts"].tolist()))
-            return ShardIndex(*(stored[name] for name in ShardIndex._fields[:4]), left_out)
-    except (OSError, ValueError, KeyError, EOFError):
+        with np.load(file) as stored:
+            parts = {name: stored[name] for name in (*ShardIndex._fields[:4], "signature", "causes", "counts")}
+    except Exception:  # NumPy and zipfile raise what they like: BadZipFile, struct.error, SyntaxError, MemoryError, ...
         return None
+    columns = [parts[name] for name in ShardIndex._fields[:4]]
+    signature = _signature(shard)
+    if parts["signature"].tolist() != list(signature):
+        return None
+    if any(column.ndim != 1 or column.dtype != kind for column, kind in zip(columns, _KINDS)):
+        return None
+    if len({len(column) for column in columns}) > 1 or parts["causes"].shape != parts["counts"].shape:
+        return None
+    for offsets, lengths in zip(columns[::2], columns[1::2]):
+        ends = offsets + lengths
+        if len(ends) and (min(offsets.min(), lengths.min()) < 0 or max(offsets.max(), ends.max()) > signature[1]):
+            return None
+    return ShardIndex(*columns, dict(zip(parts["causes"].tolist(), parts["counts"].tolist())))
 
 
 def _write(index: ShardIndex, signature: tuple[int, int, int], file: pathlib.Path) -> None:

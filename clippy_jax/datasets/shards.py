@@ -2,14 +2,15 @@
 
 import bisect
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.open_files import OpenFiles
-from clippy_jax.datasets.sample import Sample
+from clippy_jax.datasets.sample import BadCounts, Sample
+
+_LONGEST_CAPTION = 2**16  # bytes that are read of one; no text tower takes in more
 
 
 class ShardSource:
@@ -20,8 +21,12 @@ class ShardSource:
     ):
         """Loads or builds the index of every shard; raises InputError as `shard_index.load_or_build` does."""
         indexes = shard_index.load_or_build(shards, index_folder, process_index, process_count)
-        self.left_out: dict[str, int] = dict(sum((Counter(index.left_out) for index in indexes), Counter()))
-        self._files = OpenFiles(shards)
+        self.left_out = BadCounts()
+        for shard, index in zip(shards, indexes):
+            for cause, count in index.left_out.items():
+                self.left_out.note(cause, shard, count)
+        self._shards = shards
+        self._files = OpenFiles(shards, [shard.stat().st_size for shard in shards])
         self._ends = np.cumsum([len(index.image_offsets) for index in indexes]).tolist()
         self._image_offsets = np.concatenate([index.image_offsets for index in indexes])
         self._image_lengths = np.concatenate([index.image_lengths for index in indexes])
@@ -34,5 +39,10 @@ class ShardSource:
     def __getitem__(self, index: int) -> Sample:
         shard = bisect.bisect_right(self._ends, index)
         image = self._files.read(shard, int(self._image_offsets[index]), int(self._image_lengths[index]))
-        caption = self._files.read(shard, int(self._caption_offsets[index]), int(self._caption_lengths[index]))
+        caption_length = min(int(self._caption_lengths[index]), _LONGEST_CAPTION)
+        caption = self._files.read(shard, int(self._caption_offsets[index]), caption_length)
         return Sample(image, caption.decode("utf-8", "replace"))
+
+    def name(self, index: int) -> str:
+        """The shard and the image's offset in it; raises nothing."""
+        return f"{self._shards[bisect.bisect_right(self._ends, index)]} at byte {self._image_offsets[index]:,}"

@@ -1,19 +1,23 @@
-"""From `config.input.train` to an open source."""
+"""From `config.input.train` to an open source; one of them is made here, of random images."""
 
 import itertools
 import pathlib
 
+import numpy as np
+
 from clippy_jax.config import InputConfig
-from clippy_jax.datasets import patterns, tables
-from clippy_jax.datasets.sample import Concatenation, Source
+from clippy_jax.datasets import patterns
+from clippy_jax.datasets.sample import BadCounts, Concatenation, Sample, Source
 from clippy_jax.datasets.shards import ShardSource
-from clippy_jax.datasets.synthetic import SyntheticSource
 from clippy_jax.datasets.tables import TableSource
 from clippy_jax.datasets.tfds_pairs import TFDSSource
 from clippy_jax.datasets.tfds_split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError
 
 SYNTHETIC = "synthetic"
+_SAMPLES = 1_000_000
+_IMAGES = 64
+_WORDS = ("red", "green", "small", "large", "apple", "zebra", "lemon", "grass", "water", "brick", "photo", "star")
 
 
 def open_source(config: InputConfig, process_index: int = 0, process_count: int = 1) -> Source:
@@ -38,7 +42,8 @@ def open_source(config: InputConfig, process_index: int = 0, process_count: int 
         else:
             for is_table, group in itertools.groupby(files[part], _is_table):
                 if is_table:
-                    sources.extend(TableSource(table) for table in group)
+                    columns = config.image_column, config.caption_column
+                    sources.extend(TableSource(table, *columns) for table in group)
                 else:
                     sources.append(ShardSource(list(group), config.index_folder, process_index, process_count))
     return sources[0] if len(sources) == 1 else Concatenation(sources)
@@ -49,4 +54,25 @@ def _is_named(part: str) -> bool:
 
 
 def _is_table(file: pathlib.Path) -> bool:
-    return file.suffix.lower() in tables.DELIMITERS
+    return file.suffix.lower() != ".tar"
+
+
+class SyntheticSource:
+    """A million samples made of a few random images, uncompressed, and captions of three to ten words."""
+
+    def __init__(self, image_size: int):
+        self.left_out = BadCounts()
+        random = np.random.default_rng(0)
+        header = f"P6 {image_size} {image_size} 255\n".encode()  # Portable Pixmap
+        self._images = [header + random.bytes(image_size * image_size * 3) for _ in range(_IMAGES)]
+
+    def __len__(self) -> int:
+        return _SAMPLES
+
+    def __getitem__(self, index: int) -> Sample:
+        words = (_WORDS[(index // (i + 1)) % len(_WORDS)] for i in range(3 + index % 8))
+        return Sample(self._images[index % _IMAGES], " ".join(words))
+
+    def name(self, index: int) -> str:
+        """Where a sample lies, for messages."""
+        return f"synthetic[{index}]"

@@ -7,7 +7,7 @@ import re
 import PIL.Image
 
 from clippy_jax.datasets import image_file, vocabulary
-from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.tfds_split import PREFIX as PREFIX
 from clippy_jax.datasets.tfds_split import TFDSSplit
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
@@ -32,7 +32,7 @@ class TFDSImages:
         """An image and its class; raises `OSError` where it cannot be read."""
         try:
             example = self._examples[index]
-        except BadSample as error:
+        except (BadSample, StorageAway) as error:
             raise OSError(f"{self.names[index]}: {error}") from error
         return image_file.open_image(io.BytesIO(example[self._image])), int(example[self._label])
 

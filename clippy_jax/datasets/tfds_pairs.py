@@ -3,7 +3,7 @@
 from typing import Any
 
 from clippy_jax.datasets import patterns
-from clippy_jax.datasets.sample import BadSample, Sample
+from clippy_jax.datasets.sample import BadCounts, BadSample, Sample
 from clippy_jax.datasets.tfds_split import TFDSSplit
 from clippy_jax.errors import InputError
 
@@ -13,14 +13,13 @@ CAPTION_FEATURES = ("caption", "captions", "title", "text")
 class TFDSSource:
     """`tfds:NAME[:split]` with an image feature and a text feature; of several captions of an image, the first."""
 
-    left_out: dict[str, int] = {}
-
     def __init__(self, name: str):
         """Opens a data set, of the split "train" by default.
 
         Raises:
           InputError: as `TFDSSplit` does, or it has no image or caption.
         """
+        self.left_out = BadCounts()
         try:
             self._examples = TFDSSplit(name, "train")
         except InputError as error:
@@ -48,6 +47,10 @@ class TFDSSource:
         if not caption:
             raise BadSample("captionless")
         return Sample(example[self._image], caption)
+
+    def name(self, index: int) -> str:
+        """Where a sample lies, for messages."""
+        return f"{self._examples.name}[{index}]"
 
 
 def _first(caption: Any) -> str:

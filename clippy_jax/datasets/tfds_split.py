@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clippy_jax.datasets.open_files import OpenFiles
-from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.errors import InputError
 
 PREFIX = "tfds:"
@@ -67,8 +67,20 @@ class TFDSSplit:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The features of an example; thread-safe. Raises `BadSample` where a file is gone or cut short."""
-        return self._examples[index]
+        """The features of an example; thread-safe.
+
+        Raises:
+          BadSample: it is damaged, or its file was cut.
+          StorageAway: its file cannot be read.
+        """
+        try:
+            return self._examples[index]
+        except (BadSample, StorageAway, MemoryError):
+            raise
+        except OSError as error:
+            raise StorageAway(f"{self.name}: {error}") from error
+        except Exception as error:  # the readers of the formats raise what they like
+            raise BadSample("undecodable") from error
 
 
 def voc_folder(name: str) -> pathlib.Path:
@@ -136,14 +148,14 @@ class _TFRecords:
         record = index - (self._ends[file - 1] if file else 0) + self._skips[file]
         starts = self._starts.get(file) or self._find(file)
         if record + 1 >= len(starts):
-            raise BadSample("unreadable")
+            raise BadSample("truncated")
         start, end = starts[record] + _HEADER, starts[record + 1] - _FOOTER
         return self._files.read(file, start, end - start)
 
     def _find(self, file: int) -> list[int]:
         with self._locks[file]:
             if file not in self._starts:
-                starts, size = [0], self._paths[file].stat().st_size if self._paths[file].exists() else 0
+                starts, size = [0], self._paths[file].stat().st_size
                 while starts[-1] + _HEADER <= size:
                     (length,) = _LENGTH.unpack(self._files.read(file, starts[-1], _LENGTH.size))
                     if starts[-1] + _HEADER + length + _FOOTER > size:

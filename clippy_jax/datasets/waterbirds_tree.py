@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -37,7 +38,7 @@ def read(folder: str, split: str = "test") -> WaterbirdsTree:
     """
     if split not in SPLITS:
         raise InputError(f"{split!r} is no split of Waterbirds; the splits are {', '.join(SPLITS)}")
-    root = pathlib.Path(folder)
+    root = pathlib.Path(os.path.expanduser(folder))
     table = root / METADATA
     if not table.is_file():
         raise InputError(
@@ -46,7 +47,7 @@ def read(folder: str, split: str = "test") -> WaterbirdsTree:
     words = vocabulary.waterbirds_vocabulary(root)
     paths, birds, places = [], [], []
     try:
-        with open(table, encoding="utf-8", newline="") as file:
+        with open(table, encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             for column in ("img_filename", *NUMBER_OF):
                 if column not in (rows.fieldnames or ()):

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int32
 
-from clippy_jax.datasets import image_file, train_and_val
+from clippy_jax.datasets import image_file, image_folder
 from clippy_jax.evaluators import image_pass
 from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
@@ -40,7 +40,7 @@ class Features:
     unreadable: tuple[str, ...]  # images that could not be read and are not among them
 
 
-def embed(model: Model, images: train_and_val.LabelledImages, feeding: Feeding) -> Features:
+def embed(model: Model, images: image_folder.LabelledImages, feeding: Feeding) -> Features:
     """The pooled embedding of every image, the same in all processes."""
     crops = image_pass.centre_crops(images.paths, lambda i: (image_file.open_image(images.paths[i]),), feeding)
     numbers, vectors = crops.per_image(model, lambda pixels: model.encode_image(pixels)[1], "features")
@@ -48,12 +48,12 @@ def embed(model: Model, images: train_and_val.LabelledImages, feeding: Feeding) 
 
 
 class FeatureClassification(Evaluator):
-    """Learns from the images of `train` and classifies those of `val` (`train_and_val.read`)."""
+    """Learns from the images of `train` and classifies those of `val` (`image_folder.read_train_and_val`)."""
 
     task: str
 
     def __init__(self, folder: str):
-        self._tree = train_and_val.read(folder)
+        self._tree = image_folder.read_train_and_val(folder)
 
     @abc.abstractmethod
     def classify(

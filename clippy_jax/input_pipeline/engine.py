@@ -9,12 +9,18 @@ import atexit
 import contextlib
 import math
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Shaped, UInt8
+
+from clippy_jax.datasets.sample import StorageAway
+from clippy_jax.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 _ROWS = 64  # that one call makes: enough for its overhead to vanish, and a batch of so many needs no joining
 _NO_END = 2**62
 _ALIGNMENT = 64  # bytes
+PATIENCE = 300.0  # seconds that storage may be away
 
 Rows = tuple[Shaped[np.ndarray, "rows ..."], ...]
 
@@ -49,6 +56,8 @@ class ParallelBatches:
     """Batches `first`, `first` + 1, ... in order, each made in parallel and ahead of time.
 
     Iterating yields them as NumPy arrays, and raises what `make` raised. It leaves no thread behind, however it ends.
+    Where `make` raises `StorageAway` it is called again, after growing pauses, for `PATIENCE` seconds: what a batch
+    holds does not depend on how often.
 
     Attributes:
       dataset: the same as a `tf.data.Dataset`, for which an error in `make` is a `tf.errors.UnknownError`.
@@ -69,11 +78,12 @@ class ParallelBatches:
         calls = -(-batch_size // _ROWS)  # for each batch
         specs = tf.nest.flatten(row)
         self._errors: dict[int, Exception] = {}  # by number of the call
+        self._ended = threading.Event()
 
         def call(number: np.int64) -> Rows:
             batch, part = divmod(int(number), calls)
             try:
-                return make(batch, slice(part * _ROWS, min((part + 1) * _ROWS, batch_size)))
+                return self._retry(lambda: make(batch, slice(part * _ROWS, min((part + 1) * _ROWS, batch_size))))
             except Exception as error:  # TensorFlow would make a long text of it
                 self._errors[int(number)] = error
                 raise
@@ -96,9 +106,28 @@ class ParallelBatches:
             .with_options(options)
         )
 
+    def _retry(self, make: Callable[[], Rows]) -> Rows:
+        pause, deadline = 0.1, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return make()
+            except StorageAway as away:
+                if self._ended.is_set() or time.monotonic() + pause > deadline:
+                    raise InputError(
+                        f"{away}; tried for {PATIENCE / 60:.0f} minutes; start again when it can be read"
+                    ) from away
+                logging.log_every_n_seconds(logging.WARNING, "%s; trying again", 60, away)
+                self._ended.wait(pause)
+                pause = min(1.5 * pause, 15.0)
+
     def __iter__(self) -> Iterator[Any]:
         running = [self.dataset.as_numpy_iterator()]
-        stop = running.clear
+
+        def stop() -> None:
+            self._ended.set()
+            running.clear()
+
+        self._ended.clear()
         atexit.register(stop)  # a call that begins while Python shuts down would abort the program
         try:
             while running:

@@ -23,26 +23,28 @@ _REDUCTIONS = (1, 2, 4, 8)  # libjpeg-turbo is slower at sizes between them than
 _SPARE = 2  # a reduced box has at least this many times the size asked for; at 1 the mean error reaches 4 / 255
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
+def decode(data: bytes, max_pixels: int = image_file.MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
     """Decodes an image to RGB, as Pillow's plain `convert("RGB")` does; EXIF rotation is not applied.
 
     Raises:
-      BadSample: it is "too large" (`image_file.MAX_PIXELS`), "truncated" or otherwise "undecodable".
+      BadSample: it is "too large" (by its header), "truncated" or otherwise "undecodable".
     """
-    if _size_of_plain_jpeg(data):
+    if _size_of_plain_jpeg(data, max_pixels):
         try:
             return simplejpeg.decode_jpeg(data, "RGB")
         except ValueError:
             pass  # damaged; Pillow says how, and forgives more
     try:
-        return np.asarray(image_file.open_image(io.BytesIO(data)).convert("RGB"))
+        return np.asarray(image_file.open_image(io.BytesIO(data), max_pixels).convert("RGB"))
     except image_file.ImageTooLarge as error:
         raise BadSample("too large") from error
     except Exception as error:  # converting decodes what is left to decode
         raise BadSample("truncated" if "truncated" in str(error).lower() else "undecodable") from error
 
 
-def training_image(data: bytes, crop: Callable[[int, int], Box], size: int) -> UInt8[np.ndarray, "size size 3"]:
+def training_image(
+    data: bytes, crop: Callable[[int, int], Box], size: int, max_pixels: int = image_file.MAX_PIXELS
+) -> UInt8[np.ndarray, "size size 3"]:
     """Decodes an image, cuts out a box and resizes it to `size` x `size` pixels.
 
     A JPEG whose box has at least four times that size is decoded at a reduced one: a mean error of 0.3 to 1.0 / 255.
@@ -50,11 +52,12 @@ def training_image(data: bytes, crop: Callable[[int, int], Box], size: int) -> U
 
     Args:
       crop: makes the box from the height and the width of the whole image in pixels.
+      max_pixels: that an image may have.
 
     Raises:
       BadSample: as `decode` does.
     """
-    height, width = _size_of_plain_jpeg(data) or (0, 0)
+    height, width = _size_of_plain_jpeg(data, max_pixels) or (0, 0)
     if min(height, width) >= 2 * _SPARE * size:
         box = crop(height, width)
         reduction = max(r for r in _REDUCTIONS if r == 1 or min(box.height, box.width) >= r * _SPARE * size)
@@ -63,11 +66,11 @@ def training_image(data: bytes, crop: Callable[[int, int], Box], size: int) -> U
             return crop_and_resize(simplejpeg.decode_jpeg(data, "RGB", **smallest), box, size, reduction)
         except ValueError:
             pass  # damaged: `decode` knows what to do
-    image = decode(data)
+    image = decode(data, max_pixels)
     return crop_and_resize(image, crop(*image.shape[:2]), size)
 
 
-def _size_of_plain_jpeg(data: bytes) -> tuple[int, int] | None:
+def _size_of_plain_jpeg(data: bytes, max_pixels: int) -> tuple[int, int] | None:
     """Height and width of a JPEG that may take the shortcut; None for anything else."""
     if not data.startswith(_JPEG):
         return None
@@ -75,4 +78,4 @@ def _size_of_plain_jpeg(data: bytes) -> tuple[int, int] | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return (height, width) if colours in _PLAIN_COLOURS and height * width <= image_file.MAX_PIXELS else None
+    return (height, width) if colours in _PLAIN_COLOURS and height * width <= max_pixels else None

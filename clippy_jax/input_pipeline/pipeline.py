@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 
 from clippy_jax.config import InputConfig
-from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.sample import BadCounts, BadSample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import captions, crops, engine, images
@@ -55,18 +55,18 @@ class TrainingInput:
         self.tokenizer = load_tokenizer(config.tokenizer)
         self._source = open_source(config, process_index, process_count)
         self.num_samples = len(self._source)
-        self.left_out = dict(self._source.left_out)
+        self.left_out = self._source.left_out
         if self.num_samples < config.batch_size:
-            causes = ", ".join(f"{count} {cause}" for cause, count in self.left_out.items())
             raise InputError(
                 f"config.input.train: {config.train!r} holds {self.num_samples} samples"
-                f"{f' (left out: {causes})' if causes else ''}, fewer than config.input.batch_size={config.batch_size}"
+                f"{f' (left out: {self.left_out})' if self.left_out else ''}, fewer than "
+                f"config.input.batch_size={config.batch_size}"
             )
         self._order = Order(self.num_samples, config.batch_size, config.seed)
         self.steps_per_epoch = self._order.steps_per_epoch
         self._local_batch = config.batch_size // process_count
         self._first_slot = process_index * self._local_batch
-        self._substitutes = Substitutes(config.train, self.num_samples, config.seed)
+        self._substitutes = Substitutes(self._source, config.seed, config.max_bad_fraction)
         engine.tensorflow()  # its import takes seconds, which belong to the start
 
     @property
@@ -102,12 +102,13 @@ class TrainingInput:
         indices = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
         pixels = engine.empty_bytes((last - first, self._config.image_size, self._config.image_size, 3))
-        texts = []
+        texts, bad = [], BadCounts()
         for i, numbers in enumerate(uniforms):
             pixels[i], text = self._substitutes.load(
-                lambda index, numbers=numbers: self._load(index, numbers), indices[i], step, first + i
+                lambda index, numbers=numbers: self._load(index, numbers), indices[i], step, first + i, bad
             )
             texts.append(text)
+        self._substitutes.count(last - first, bad)
         return Batch(pixels, self.tokenizer.encode(texts, self._config.text_length))
 
     def _load(self, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
@@ -122,7 +123,7 @@ class TrainingInput:
                 height, width, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
             )
 
-        image = images.training_image(sample.image, crop, config.image_size)
+        image = images.training_image(sample.image, crop, config.image_size, config.max_pixels)
         return (image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image), text
 
 

@@ -1,6 +1,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import tarfile
 
 import numpy as np
@@ -54,16 +55,16 @@ def test_a_truncated_tar_gives_its_complete_samples(tmp_path, write_tar, keep):
     assert index.left_out == {"truncated": 1}
 
 
-def header(name: bytes, size: bytes, kind: bytes) -> bytes:
+def header(name: bytes, size: bytes, kind: bytes, magic: bytes = b"ustar\x0000") -> bytes:
     """A header block of a tar, written by hand where `tarfile` refuses to write it."""
     fields = name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + size + b"00000000000\0"
-    block = (fields + b" " * 8 + kind).ljust(257, b"\0") + b"ustar\x0000"
+    block = (fields + b" " * 8 + kind).ljust(257, b"\0") + magic
     block = block.ljust(512, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-def sample(key: bytes) -> bytes:
-    parts = [header(key + ending, b"00000000004\0", b"0") + b"good".ljust(512, b"\0") for ending in (b".jpg", b".txt")]
+def sample(key: bytes, endings: tuple[bytes, bytes] = (b".jpg", b".txt"), **fields) -> bytes:
+    parts = [header(key + end, b"00000000004\0", b"0", **fields) + b"good".ljust(512, b"\0") for end in endings]
     return b"".join(parts)
 
 
@@ -78,10 +79,100 @@ def sample(key: bytes) -> bytes:
         b"garbage".ljust(512, b"!"),
     ],
 )
-def test_a_damaged_header_ends_the_shard(tmp_path, bad):
-    (tmp_path / "0.tar").write_bytes(sample(b"a") + bad + sample(b"c"))
+def test_what_lies_behind_a_damaged_header_is_found(tmp_path, bad):
+    (tmp_path / "0.tar").write_bytes(sample(b"a") + bad + sample(b"c") + bytes(1024))
+    assert captions_of(tmp_path / "0.tar") == ["good", "good"]
+    assert shard_index.build(tmp_path / "0.tar").left_out == {"damaged": 1}
+
+
+END = bytes(1024)
+FLIPPED = bytes([sample(b"b")[0] ^ 1]) + sample(b"b")[1:]  # the image's header
+MACOS = header(b"./._a.jpg", b"00000000004\0", b"0") + b"\0\5\x16\7".ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "content, samples, left_out",
+    [
+        (sample(b"a") + sample(b"b") + END, 2, {}),
+        (sample(b"a") + sample(b"b"), 2, {"truncated": 1}),  # cut where a sample ends
+        (sample(b"a") + END + sample(b"b") + END, 2, {}),  # cat a.tar b.tar
+        (sample(b"a") + END * 9 + sample(b"a") + END, 2, {}),  # the same twice
+        (sample(b"a") + sample(b"a") + END, 2, {}),  # appended with tar -r
+        (sample(b"a") + FLIPPED + sample(b"c") + END, 2, {"damaged": 1}),
+        (sample(b"a") + b"!" * 512 + sample(b"b") + b"!" * 700 + bytes(324) + END, 2, {"damaged": 2}),
+        (b"!" * 5120 + sample(b"b") + END, 1, {"damaged": 1}),
+        (sample(b"a") + sample(b"b")[:1024] + b"!" * 512 + sample(b"b")[1024:] + END, 2, {"damaged": 1}),
+        (sample(b"a") + sample(b"b")[:1024] + END + sample(b"b")[1024:] + END, 1, {"captionless": 1, "imageless": 1}),
+        (MACOS + MACOS.replace(b"jpg", b"txt") + sample(b"a") + END, 1, {"damaged": 1}),  # its checksum is wrong
+        (MACOS + sample(b"a") + END, 1, {}),
+        (sample(b"a.1") + sample(b"a.2") + END, 0, {"named with a second dot": 2}),
+        (sample(b"a") + sample(b"a.mask") + END, 1, {}),  # one more image of a complete sample
+        (sample(b"a", (b".JPG", b".Txt")) + END, 1, {}),
+        (sample(b"a", magic=bytes(8)) + END, 1, {}),  # a v7 archive
+        (END, 0, {}),
+        (bytes(10240), 0, {}),
+    ],
+)
+def test_nothing_is_lost_without_a_count(tmp_path, content, samples, left_out):
+    (tmp_path / "0.tar").write_bytes(content)
     index = shard_index.build(tmp_path / "0.tar")
-    assert len(index.image_offsets) == 1 and captions_of(tmp_path / "0.tar") == ["good"]
+    assert (len(index.image_offsets), index.left_out) == (samples, left_out)
+    assert captions_of(tmp_path / "0.tar") == ["good"] * samples
+
+
+def test_a_member_of_three_gigabytes_is_too_large(tmp_path):
+    with open(tmp_path / "0.tar", "wb") as file:
+        file.write(header(b"a.jpg", b"%011o\0" % (3 << 30), b"0"))
+        file.seek(512 + (3 << 30))
+        file.write(sample(b"a")[1024:] + sample(b"b") + END)
+    index = shard_index.build(tmp_path / "0.tar")
+    assert captions_of_sparse(tmp_path / "0.tar", index) == ["good"] and index.left_out == {"too large": 1}
+
+
+def captions_of_sparse(path, index):
+    with open(path, "rb") as file:
+        return [os.pread(file.fileno(), n, o).decode() for o, n in zip(index.caption_offsets, index.caption_lengths)]
+
+
+@pytest.mark.parametrize(
+    "program", ["--format=v7", "--format=oldgnu", "--format=gnu", "--format=pax", "--format=ustar"]
+)
+def test_what_the_tar_program_writes(tmp_path, program):
+    for name in ("a.jpg", "a.txt"):
+        (tmp_path / name).write_text("good")
+    subprocess.run(["tar", program, "-cf", tmp_path / "0.tar", "-C", tmp_path, "./a.jpg", "./a.txt"], check=True)
+    assert captions_of(tmp_path / "0.tar") == ["good"] and shard_index.build(tmp_path / "0.tar").left_out == {}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_index_is_built_again(tmp_path, write_shard, seed):
+    """Bytes changed, the end cut off, numbers that lead out of the shard or do not belong together."""
+    shard, random = write_shard(tmp_path / "0.tar", 0, 3), np.random.default_rng(seed)
+    (whole,) = shard_index.load_or_build([shard], "")
+    file = tmp_path / "0.tar.index.npz"
+    good = file.read_bytes()
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    for attempt in range(12):
+        content = bytearray(good)
+        if attempt < 8:
+            content[random.integers(len(content))] ^= 1 << random.integers(8)
+        file.write_bytes(content if attempt != 8 else content[: random.integers(len(content))])
+        if attempt > 8:
+            name = str(random.choice(sorted({*arrays} - {"causes"})))
+            wrong = (arrays[name][:-1], arrays[name] + arrays[name].dtype.type(2**30), -arrays[name] - 1)[attempt % 3]
+            np.savez(file, **arrays | {name: wrong})
+        (again,) = shard_index.load_or_build([shard], "")
+        for one, other in zip(whole[:4], again[:4]):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_index_that_claims_to_be_huge_takes_no_memory(tmp_path, write_shard):
+    shard = write_shard(tmp_path / "0.tar", 0, 3)
+    shard_index.load_or_build([shard], "")
+    file = tmp_path / "0.tar.index.npz"
+    file.write_bytes(file.read_bytes().replace(b"(3,), }" + b" " * 16, b"(4611686018427387904,), }"[:23].ljust(23)))
+    assert len(shard_index.load_or_build([shard], "")[0].image_offsets) == 3
 
 
 def test_a_folders_long_name_is_not_the_next_files(tmp_path):
@@ -111,7 +202,7 @@ def test_folders_and_links_are_no_samples(tmp_path):
     assert shard_index.build(tmp_path / "0.tar").left_out == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar" * 1000, b"\x1f\x8b" + bytes(5000), bytes(10240)])
+@pytest.mark.parametrize("content", [b"", b"no tar" * 1000, b"\x1f\x8b" + b"\1" * 5000])
 def test_what_is_no_tar_is_named(tmp_path, content):
     (tmp_path / "0.tar").write_bytes(content)
     with pytest.raises(InputError, match=r"0\.tar is no tar file"):
@@ -187,6 +278,16 @@ def test_index_folder_that_cannot_be_made(tmp_path, write_shard):
     shard = write_shard(tmp_path / "0.tar", 0, 1)
     with pytest.raises(InputError, match="config.input.index_folder: cannot make"):
         shard_index.load_or_build([shard], str(tmp_path / "file" / "cache"))
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_shard_that_is_gone_before_it_is_indexed_is_named(tmp_path, write_shard, made):
+    shard = write_shard(tmp_path / "0.tar", 0, 1)
+    if made:
+        shard_index.load_or_build([shard], "")
+    shard.unlink()
+    with pytest.raises(InputError, match=r"0\.tar cannot be read: No such file or directory"):
+        shard_index.load_or_build([shard], "")
 
 
 def test_others_may_read_an_index(tmp_path, write_shard):

@@ -3,7 +3,7 @@ import pytest
 import sklearn.linear_model
 import sklearn.neighbors
 
-from clippy_jax.datasets import train_and_val
+from clippy_jax.datasets import image_folder
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import frozen_features, knn, linear_probe
 from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
@@ -83,7 +83,7 @@ def test_shares_right_break_ties_by_class_and_never_count_nan():
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_features_are_those_of_each_image_in_order(tree, devices):
-    images = train_and_val.read(str(tree)).train
+    images = image_folder.read_train_and_val(str(tree)).train
     features = frozen_features.embed(FakeModel(devices), images, Feeding(8, 32, False))
     one_by_one = frozen_features.embed(FakeModel(1), images, Feeding(1, 32, False))
     np.testing.assert_allclose(features.vectors, one_by_one.vectors, atol=1e-6)
@@ -104,7 +104,7 @@ def test_evaluates_a_tree(tree, evaluator):
 def test_wrong_trees_are_one_line(tree):
     def refused() -> str:
         with pytest.raises(InputError) as error:
-            train_and_val.read(str(tree))
+            image_folder.read_train_and_val(str(tree))
         assert "\n" not in str(error.value)
         return str(error.value)
 

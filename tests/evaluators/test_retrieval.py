@@ -131,7 +131,9 @@ def test_wrong_sources_are_one_line(tmp_path):
         assert "\n" not in str(error.value) and "config." not in str(error.value)
         return str(error.value)
 
-    assert "is no retrieval set; name a .csv or .tsv table" in refused(tmp_path)
+    assert "names no file; give a folder of tars" in refused(tmp_path)
+    (tmp_path / "photo.jpg").touch()
+    assert "is no retrieval set; name a .csv or .tsv table" in refused(tmp_path / "photo.jpg")
     assert "do not exist" in refused(tmp_path / "pairs.csv")
     (tmp_path / "pairs.csv").write_text("filepath,words\na.jpg,b")
     assert "has no column 'caption'" in refused(tmp_path / "pairs.csv")

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 
 from clippy_jax.datasets import image_file
 from clippy_jax.datasets.sample import BadSample
@@ -43,6 +43,18 @@ def test_pixels_are_pillows(photo, encoded, mode, kind, options):
     pixels = decode(data)
     assert pixels.shape == (77, 123, 3) and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, pillow(data))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_of_sixteen_bits_the_upper_eight_are_used(photo, encoded, kind):
+    grey = np.asarray(photo(0, 123, 77).convert("L"))
+    data = encoded(Image.fromarray(grey.astype(np.uint16) * 256 + 200), kind)
+    np.testing.assert_array_equal(decode(data), np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_floating_point_pixels_are_bad(photo, encoded):
+    with pytest.raises(BadSample, match="undecodable"):
+        decode(encoded(photo(0).convert("F"), "TIFF"))
 
 
 def test_exif_rotation_is_not_applied(photo, encoded):
@@ -186,13 +198,18 @@ def test_a_decompression_bomb_is_never_decoded(make, monkeypatch):
         make(bomb(20_000, 20_000))
 
 
-def test_the_limit_is_the_same_for_every_format(encoded):
-    width = 60_000
-    height = image_file.MAX_PIXELS // width + 1
-    pixels = Image.new("1", (width, height))
-    for data in (encoded(pixels, "PNG"), encoded(pixels, "TIFF", compression="group4"), bomb(width, height)):
+@pytest.mark.parametrize("kind", image_file.FORMATS)
+def test_the_limit_is_the_same_for_every_format(photo, encoded, monkeypatch, kind):
+    """By the header alone: no pixel is decoded."""
+    data = encoded(photo(0, 90, 60), kind)
+    whole = Box(0, 0, 60, 90)
+    assert decode(data, 5400).shape == (60, 90, 3)
+    assert training_image(data, lambda height, width: whole, 8, 5400).shape == (8, 8, 3)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *arguments, **options: pytest.fail("was decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("was decoded"))
+    for make in (decode, lambda data, limit: training_image(data, lambda height, width: whole, 8, limit)):
         with pytest.raises(BadSample, match="too large"):
-            decode(data)
+            make(data, 5399)
 
 
 def test_postscript_is_no_image():

@@ -3,13 +3,16 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline import crops, images, pipeline, training_dataset
+from clippy_jax.input_pipeline import crops, engine, images, pipeline, training_dataset
+from clippy_jax.input_pipeline.order import Order
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
 
@@ -164,11 +167,11 @@ def test_bad_samples_shift_nothing(input_config, shards, monkeypatch):
     config = input_config(shards)
     good = collected(config)
     decode, calls = images.decode, []
-    monkeypatch.setattr(images, "decode", lambda data: calls.append(data) or decode(data))
+    monkeypatch.setattr(images, "decode", lambda data, *limit: calls.append(data) or decode(data))
     collected(config, steps=1)
     victims = set(calls[:2])
 
-    def fail_on_victims(data):
+    def fail_on_victims(data, *limit):
         if data in victims:
             raise BadSample("undecodable")
         return decode(data)
@@ -195,7 +198,7 @@ def test_a_batch_of_bad_samples_only(input_config, tmp_path, write_tar, photo, e
 def test_what_no_memory_is_left_for_is_a_bad_sample(input_config, shards, monkeypatch):
     decode, calls = images.decode, []
 
-    def fail_once(data):
+    def fail_once(data, *limit):
         calls.append(data)
         if len(calls) == 1:
             raise MemoryError
@@ -210,8 +213,89 @@ def test_what_no_memory_is_left_for_is_a_bad_sample(input_config, shards, monkey
 def test_nothing_but_bad_samples_ends_in_one_line(input_config, tmp_path, write_tar):
     members = {f"{i}.{kind}": b"bad" for i in range(6) for kind in ("jpg", "txt")}
     training_input = TrainingInput(input_config(write_tar(tmp_path / "0.tar", members)))
-    with pytest.raises(InputError, match=r"100 samples of .* in a row are bad \(undecodable\)"):
+    with pytest.raises(
+        InputError, match=r"100 samples in a row are bad \(100 undecodable; the first: .*0\.tar at byte"
+    ):
         next(training_input.batches(0, None))
+
+
+def partly_bad(path, write_tar, photo, encoded, bad, of=40):
+    members = {}
+    for i in range(of):
+        members |= {f"{i}.jpg": b"bad" if i < bad else encoded(photo(i)), f"{i}.txt": f"photo {i}".encode()}
+    return write_tar(path, members)
+
+
+@pytest.mark.parametrize("bad, stops", [(2, False), (24, True)])
+def test_more_bad_samples_than_allowed_end_the_run(input_config, tmp_path, write_tar, photo, encoded, bad, stops):
+    shard = partly_bad(tmp_path / "0.tar", write_tar, photo, encoded, bad)
+    training_input = TrainingInput(input_config(shard, batch_size=40, max_bad_fraction=0.3))
+    if not stops:
+        assert len(list(training_input.batches(0, 10))) == 10
+        assert sum(training_input.skipped.values()) >= 20
+        return
+    with pytest.raises(
+        InputError, match=r"of \d+ samples read so far .* allows: \d+ undecodable; the first: /.*0.tar at"
+    ):
+        list(training_input.batches(0, 10))
+
+
+def test_more_left_out_than_allowed_ends_before_the_first_step(input_config, tmp_path, write_tar, photo, encoded):
+    members = {f"{i}.jpg": encoded(photo(i)) for i in range(10)} | {f"{i}.txt": b"red" for i in range(6)}
+    shard = write_tar(tmp_path / "0.tar", members)
+    assert TrainingInput(input_config(shard, max_bad_fraction=0.4)).num_samples == 6
+    with pytest.raises(
+        InputError, match="4 of 10 samples in the data .* allows: 4 captionless; the first: /.*0.tar; mend"
+    ):
+        TrainingInput(input_config(shard, max_bad_fraction=0.3))
+
+
+def test_images_with_more_pixels_than_allowed_are_bad(input_config, tmp_path, write_tar, photo, encoded):
+    members = {}
+    for i in range(12):
+        size = (80, 60) if i % 2 else (90, 60)
+        members |= {f"{i}.jpg": encoded(photo(i, *size), ("PNG", "JPEG")[i // 6]), f"{i}.txt": f"photo {i}".encode()}
+    config = input_config(write_tar(tmp_path / "0.tar", members), batch_size=12, max_pixels=80 * 60)
+    training_input = TrainingInput(config)
+    (photos,) = numbers(training_input, training_input.batches(0, 1))
+    assert set(photos) <= {1, 3, 5, 7, 9, 11} and training_input.skipped["too large"] >= 6
+
+
+def test_storage_that_is_away_for_a_moment_changes_no_batch(input_config, write_shard, tmp_path, caplog):
+    """Nor any count: the samples that were read before are read again."""
+    shard = write_shard(tmp_path / "0.tar", 0, 12)
+    config = input_config(shard)
+    expected = collected(config, steps=8)
+    training_input = TrainingInput(config)
+    shard.rename(tmp_path / "away.tar")
+    back = threading.Timer(0.5, (tmp_path / "away.tar").rename, [shard])
+    back.start()
+    assert_equal(list(training_input.batches(0, 8)), expected)
+    assert not back.is_alive() and training_input.skipped == {}
+    assert "0.tar cannot be read: No such file or directory; trying again" in caplog.text
+
+
+def test_storage_that_stays_away_ends_in_one_line(input_config, write_shard, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "PATIENCE", 0.3)
+    shard = write_shard(tmp_path / "0.tar", 0, 12)
+    training_input = TrainingInput(input_config(shard))
+    shard.unlink()
+    with pytest.raises(InputError, match=r"0\.tar cannot be read: No such file .*; start again when it can be read"):
+        next(training_input.batches())
+
+
+def test_nobody_waits_for_storage_once_the_run_ends(input_config, write_shard, tmp_path):
+    shards = [write_shard(tmp_path / f"{i}.tar", 20 * i, 20) for i in range(2)]
+    seed = next(
+        seed for seed in range(99) if [Order(40, 1, seed).indices(step)[0] < 20 for step in range(2)] == [True, False]
+    )
+    batches = TrainingInput(input_config(f"{tmp_path}/*.tar", batch_size=1, seed=seed)).batches()
+    shards[1].unlink()
+    next(batches)
+    time.sleep(0.3)  # the second step's sample is waited for
+    start = time.monotonic()
+    batches.close()
+    assert time.monotonic() - start < 10
 
 
 def test_captions_are_cleaned_if_wanted(input_config, tmp_path, write_tar, photo, encoded):
@@ -270,6 +354,8 @@ def test_a_program_ends_whatever_becomes_of_its_batches(shards, input_config, tm
     config = input_config(shards)
     code = f"""
 import sys
+import threading
+import time
 from clippy_jax.config import InputConfig
 from clippy_jax.input_pipeline.pipeline import TrainingInput
 batches = TrainingInput({config!r}).batches()

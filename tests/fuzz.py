@@ -1,0 +1,195 @@
+"""Damaged inputs for the readers of training data, drawn from a seed: for the suite in dozens, for a soak in thousands.
+
+Each generator makes the bytes of a file; `outcome` reads them and says what came of it. Success and `InputError` (one
+line), `BadSample` where samples are read, are right; any other exception is a fault.
+"""
+
+import contextlib
+import io
+import pathlib
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from clippy_jax.datasets import shard_index
+from clippy_jax.datasets.patterns import expand_files
+from clippy_jax.datasets.sample import BadSample
+from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.datasets.tables import TableSource
+from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.crops import Box
+from clippy_jax.input_pipeline.images import training_image
+from tests.inputs import encode, make_photo, make_tar
+
+SECONDS = 2.0  # that one input may take
+MEGABYTES = 300  # and by which it may raise the largest memory use of the process
+MAX_PIXELS = 10**6
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+_ODD = (
+    b"",
+    b"\0",
+    b"\xff" * 12,
+    b"\n",
+    b'"',
+    b"\xef\xbb\xbf",
+    b"-1",
+    b"9" * 25,
+    b"0 path=x\n",
+    b"77777777777",
+    b"\x80",
+)
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Bytes changed, cut off, left out, doubled or written over with what parsers stumble over."""
+    content = bytearray(content)
+    for _ in range(random.integers(1, 6)):
+        place, length = random.integers(len(content) + 1), int(2 ** random.uniform(0, 9))
+        match random.integers(6):
+            case 0 | 1:
+                if place < len(content):
+                    content[place] ^= 1 << random.integers(8)
+            case 2:
+                del content[place : place + length]
+            case 3:
+                content[place:place] = content[place : place + length]
+            case 4:
+                odd = _ODD[random.integers(len(_ODD))]
+                content[place : place + len(odd)] = odd
+            case 5:
+                content[place : place + length] = random.bytes(length)
+    return bytes(content[: random.integers(len(content) + 1)] if random.random() < 0.1 else content)
+
+
+def with_checksum(header: bytes) -> bytes:
+    """A tar header whose checksum is right whatever else is wrong."""
+    blank = header[:148] + b" " * 8 + header[156:]
+    return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
+
+
+def tar(random: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """An archive of each format with damage anywhere, often in a header with a checksum that holds."""
+    long = "x" * int(random.choice([1, 90, 300]))
+    members = {f"{long}{i}.{kind}": b"good" * int(random.integers(400)) for i in range(4) for kind in ("jpg", "txt")}
+    form = int(random.integers(1 if len(long) > 200 else 0, 3))
+    content = bytearray(make_tar(folder / "whole.tar", members, form).read_bytes())
+    if random.random() < 0.7:
+        start = 512 * int(random.integers(len(content) // 512))
+        content[start : start + 512] = with_checksum(
+            damaged(content[start : start + 512], random)[:512].ljust(512, b"\0")
+        )
+        return bytes(content)
+    return damaged(bytes(content), random)
+
+
+def index(random: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """The cached index of a shard, damaged."""
+    shard = make_tar(folder / "shard.tar", {f"{i}.{kind}": b"good" for i in range(9) for kind in ("jpg", "txt")})
+    shard_index.load_or_build([shard], "")
+    return damaged((folder / "shard.tar.index.npz").read_bytes(), random)
+
+
+def table(random: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """A table of each kind, damaged."""
+    (folder / "0.jpg").touch()
+    separator = "\t,;"[random.integers(3)]
+    rows = [f'0.jpg{separator}"caption, {i} ""quoted"""' for i in range(30)]
+    return damaged(
+        "\r\n".join([f"filepath{separator}title", *rows]).encode(("utf-8", "utf-16")[random.integers(2)]), random
+    )
+
+
+def image(random: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """An image of each format, damaged, most often in its header."""
+    kind = _FORMATS[random.integers(len(_FORMATS))]
+    content = encode(make_photo(int(random.integers(4)), 40, 30), kind)
+    head = int(random.choice([64, 700, len(content)]))
+    return damaged(content[:head], random) + content[head:]
+
+
+def pattern(random: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """A path with braces and wildcards, as `config.input.train` takes it."""
+    parts = [
+        "{0..9}",
+        "{a..c..0}",
+        "{",
+        "}",
+        "{0..999999999}",
+        "{9..1}",
+        "*",
+        "[",
+        "~",
+        "..",
+        "/",
+        ",",
+        "\\",
+        "{{1,2},3}",
+        "\0",
+        "é",
+    ]
+    return "".join(random.choice(parts, random.integers(1, 8))).encode()
+
+
+def _read_tar(content: bytes, folder: pathlib.Path) -> None:
+    (folder / "0.tar").write_bytes(content)
+    _read_all(ShardSource([folder / "0.tar"], str(folder / "indexes")))
+
+
+def _read_index(content: bytes, folder: pathlib.Path) -> None:
+    (folder / "shard.tar.index.npz").write_bytes(content)
+    source = ShardSource([folder / "shard.tar"])
+    assert [tuple(source[i]) for i in range(len(source))] == [(b"good", "good")] * 9
+
+
+def _read_table(content: bytes, folder: pathlib.Path) -> None:
+    (folder / "pairs.csv").write_bytes(content)
+    _read_all(TableSource(folder / "pairs.csv"))
+
+
+def _read_image(content: bytes, folder: pathlib.Path) -> None:
+    pixels = training_image(content, lambda height, width: Box(0, 0, height, width), 8, MAX_PIXELS)
+    assert pixels.shape == (8, 8, 3)
+
+
+def _read_pattern(content: bytes, folder: pathlib.Path) -> None:
+    expand_files(f"{folder}/{content.decode()}")
+
+
+def _read_all(source) -> None:
+    for i in range(len(source)):
+        with contextlib.suppress(BadSample):
+            source[i]
+
+
+READERS: dict[Callable, Callable] = {
+    tar: _read_tar,
+    index: _read_index,
+    table: _read_table,
+    image: _read_image,
+    pattern: _read_pattern,
+}
+
+
+def faults(make: Callable, seeds: range, folder: pathlib.Path) -> Iterator[str]:
+    """Reads what a generator makes of each seed and yields what is wrong: a raw exception, too much time or memory."""
+    for seed in seeds:
+        content = make(np.random.default_rng(seed), folder)
+        start, memory = time.monotonic(), _largest_memory()
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                READERS[make](content, folder)
+        except (InputError, BadSample) as error:
+            if "\n" in str(error):
+                yield f"{make.__name__} {seed}: more than a line: {error}"
+        except Exception as error:
+            yield f"{make.__name__} {seed}: {type(error).__name__}: {error}"
+        if time.monotonic() - start > SECONDS:
+            yield f"{make.__name__} {seed}: {time.monotonic() - start:.1f} s"
+        if _largest_memory() - memory > MEGABYTES:
+            yield f"{make.__name__} {seed}: {_largest_memory() - memory} MB"
+
+
+def _largest_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
