@@ -10,9 +10,11 @@ class that neither occurs nor is predicted out of the mean; `SegmentationOptions
 import dataclasses
 import functools
 import typing
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 from jax.sharding import Mesh, PartitionSpec
@@ -24,12 +26,14 @@ from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.confusion_matrix import confusion_matrix, intersection_over_union
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.result import THIS, Result, markdown, percent
 from clippy_jax.evaluators.segmentation_options import FLAGS, SegmentationOptions
 from clippy_jax.inference import Model, label_maps, sliding_window
 from clippy_jax.inference.background import class_of
 from clippy_jax.input_pipeline import evaluation_image
+from clippy_jax.input_pipeline.evaluation_batches import PADDING
 
 Protocol = Literal["public", "standard"]
 SPLIT_OF = {"public": "train", "standard": "val"}  # of PASCAL VOC
@@ -81,23 +85,29 @@ class SegmentationResult(Result):
     data_set: str  # the name of its layout
     options: SegmentationOptions
     miou: float
+    mean_accuracy: float  # the mean of the classes' own
     pixel_accuracy: float
     per_class_iou: dict[str, float | None]  # None for a class left out of the mean
+    per_class_accuracy: dict[str, float | None]  # None for a class that does not occur
     confusion: list[list[int]]  # pixels; rows are labels, columns predictions
     published_comparable: bool  # in the data set's own words, without options, at the resolution of published numbers
 
     def figures(self) -> dict[str, float]:
-        """mIoU and pixel accuracy."""
-        return {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy}
+        """mIoU, mean class accuracy (mAcc) and pixel accuracy (aAcc)."""
+        return {"miou": self.miou, "mean_accuracy": self.mean_accuracy, "pixel_accuracy": self.pixel_accuracy}
 
     def tables(self) -> list[str]:
         """The means, then every class."""
-        rows = [(THIS, 100 * self.miou, 100 * self.pixel_accuracy)]
+        rows = [(THIS, *map(self.cell, self.figures()))]
         if self.published_comparable:
             known = PUBLISHED.get((self.data_set, self.protocol, self.split), ())
-            rows += [(who, miou, None) for who, miou in known]
-        by_class = [(name, percent(iou)) for name, iou in self.per_class_iou.items()]
-        return [markdown((self.task, "mIoU", "pixel accuracy"), rows), markdown(("class", "IoU"), by_class)]
+            rows += [(who, miou, None, None) for who, miou in known]
+        accuracies = self.per_class_accuracy.values()
+        by_class = [
+            (name, percent(iou), percent(acc)) for (name, iou), acc in zip(self.per_class_iou.items(), accuracies)
+        ]
+        means = markdown((self.task, "mIoU", "mean accuracy", "pixel accuracy"), rows)
+        return [means, markdown(("class", "IoU", "accuracy"), by_class)]
 
 
 class Segmentation(Evaluator):
@@ -136,7 +146,7 @@ class Segmentation(Evaluator):
         classes = model.class_embeddings([[prompt] for prompt in prompts], feeding.progress)
         number_of_classes = len(words.classes)
 
-        def count(pixels, labels, sizes) -> Int32[Array, "C C"]:
+        def count(pixels, labels, sizes) -> tuple[Int32[Array, "C C"], Int32[Array, "B 3 C"]]:
             if options.window:
                 maps = sliding_window.similarity_maps(model, pixels, classes, options.window, options.window_stride)
             else:
@@ -145,13 +155,24 @@ class Segmentation(Evaluator):
 
         images = self._image_pass(model.config.image.patch_size, feeding)
         confusion = np.zeros((number_of_classes,) * 2, np.int64)
-        for _, counts in images.outputs(model, count, "segmentation"):
-            confusion += counts
+        numbers, of_images = [], []
+        for in_rows, (of_batch, of_rows) in images.outputs(model, count, "segmentation"):
+            confusion += of_batch
+            numbers.append(in_rows[in_rows != PADDING])
+            of_images.append(of_rows[in_rows != PADDING])
         if not confusion.any():
             raise InputError(f"{tree.folder}: no mask of {tree.split} has a labelled pixel; all are {IGNORED_LABEL}")
         is_public = self._protocol == "public"
         absent = dict(without_pixels=0.0, eps=EPS) if is_public else dict(without_pixels=np.nan)
         ious = intersection_over_union(confusion, **absent)
+        labelled = confusion.sum(axis=1)
+        accuracies = np.divide(np.diag(confusion), labelled, out=np.full(len(ious), np.nan), where=labelled > 0)
+        of = dict(zip(("intersection", "union", "labelled"), np.moveaxis(np.concatenate(of_images), 1, 0)))
+        ratios = {
+            "miou": Ratio("intersection", "union", "mean_with_absent" if is_public else "mean"),
+            "mean_accuracy": Ratio("intersection", "labelled", "mean"),
+            "pixel_accuracy": Ratio("intersection", "labelled"),
+        }
         square = f"{feeding.image_size}x{feeding.image_size}"
         return SegmentationResult(
             task="top-down segmentation",
@@ -167,10 +188,11 @@ class Segmentation(Evaluator):
             data_set=tree.layout.name,
             options=options,
             miou=float(np.nanmean(ious)),
+            mean_accuracy=float(np.nanmean(accuracies)),
             pixel_accuracy=float(np.trace(confusion) / confusion.sum()),
-            per_class_iou={
-                name: None if np.isnan(iou) else float(iou) for name, iou in zip(words.classes, ious, strict=True)
-            },
+            per_class_iou=_by_class(words.classes, ious),
+            per_class_accuracy=_by_class(words.classes, accuracies),
+            counts=Counts.of_images(tree.folder, tree.images, np.concatenate(numbers), of, ratios),
             confusion=confusion.tolist(),
             published_comparable=words.is_packaged
             and options == SegmentationOptions()
@@ -198,6 +220,10 @@ class Segmentation(Evaluator):
         return masked_images(self._tree.images, self._sizes, lambda size: (fed_size(size), size), standard, feeding)
 
 
+def _by_class(classes: Sequence[str], shares: Float[np.ndarray, "C"]) -> dict[str, float | None]:
+    return {name: None if np.isnan(share) else float(share) for name, share in zip(classes, shares, strict=True)}
+
+
 @functools.partial(jax.jit, static_argnames=("number_of_classes", "options", "mesh"))
 def _count(
     maps: Float[Array, "B h w P"],
@@ -206,8 +232,11 @@ def _count(
     number_of_classes: int,
     options: SegmentationOptions,
     mesh: Mesh,
-) -> Int32[Array, "C C"]:
-    """The confusion matrix of all labelled pixels of a batch, counted one image at a time on each device."""
+) -> tuple[Int32[Array, "C C"], Int32[Array, "B 3 C"]]:
+    """The confusion matrix of all labelled pixels of a batch, and each image's intersection, union and labelled pixels.
+
+    Counted one image at a time on each device.
+    """
     choose = functools.partial(
         class_of, classes=number_of_classes, background=options.background, threshold=options.threshold
     )
@@ -216,9 +245,13 @@ def _count(
         maps, labels, size = image
         return confusion_matrix(labels, label_maps.label_map(maps, size, labels.shape, choose), number_of_classes)
 
-    def count_shard(*shard) -> Int32[Array, "C C"]:
-        return jax.lax.psum(jax.lax.map(count_image, shard).sum(axis=0), "data")
+    def count_shard(*shard):
+        confusions = jax.lax.map(count_image, shard)
+        intersection = jnp.diagonal(confusions, axis1=1, axis2=2)
+        labelled, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+        of_images = jnp.stack([intersection, labelled + predicted - intersection, labelled], axis=1)
+        return jax.lax.psum(confusions.sum(axis=0), "data"), of_images
 
-    split = PartitionSpec("data")
-    count_batch = jax.shard_map(count_shard, mesh=mesh, in_specs=(split, split, split), out_specs=PartitionSpec())
+    split, whole = PartitionSpec("data"), PartitionSpec()
+    count_batch = jax.shard_map(count_shard, mesh=mesh, in_specs=(split, split, split), out_specs=(whole, split))
     return count_batch(maps, labels, sizes)
