@@ -91,8 +91,11 @@ def _evaluate(args: argparse.Namespace, evaluators: Mapping[str, Evaluator], out
 
 def _chosen(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """What the flags of an evaluation say, by keyword."""
-    values = {flag.keyword: getattr(args, flag.name) for flag in TASKS[name].flags}
-    return {keyword: value for keyword, value in values.items() if value is not None}
+    given = [flag for flag in TASKS[name].flags if getattr(args, flag.name) is not None]
+    values = {flag.keyword: getattr(args, flag.name) for flag in given}
+    if len(values) < len(given):
+        raise InputError(f"{' and '.join(f'--{flag.name}' for flag in given)} say the same; give one of them")
+    return values
 
 
 def _check_flags(args: argparse.Namespace, paths: Mapping[str, str]) -> None:

@@ -31,7 +31,7 @@ from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model, label_maps
-from clippy_jax.inference.background import class_of
+from clippy_jax.inference.background import Decision
 from clippy_jax.input_pipeline import evaluation_image
 
 Groups = Literal["pca", "attention"]
@@ -96,7 +96,7 @@ class Grouping(Evaluator):
         def feed_at(size: Size) -> tuple[Size, Size]:
             return evaluation_image.whole_image_size(*size, feeding.image_size, patch_size), size
 
-        def overlaps(pixels, labels, sizes):
+        def overlaps(pixels, labels, sizes, _):
             maps = model.encode_image(pixels)[0] if groups == "pca" else model.attention(pixels)
             return _overlaps(maps, labels, sizes, groups, model.mesh)
 
@@ -181,9 +181,9 @@ def _overlaps(
         if groups == "pca":
             similarities = patch_groups.centre_similarities(maps)
             centres = similarities.shape[-1]
-            nearest = label_maps.label_map(
-                similarities, size, labels.shape, functools.partial(class_of, classes=centres)
-            )
+            weights = label_maps.stretched_weights(size, labels.shape, similarities.shape[:2])
+            decision = Decision.folding(centres, centres)
+            nearest = label_maps.label_map(similarities, *weights, size, decision)
             return count_overlaps(labels, nearest == jnp.arange(centres)[:, None, None])
         attended = patch_groups.attention_masks(maps)
         rows, columns = (

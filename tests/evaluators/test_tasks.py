@@ -13,6 +13,7 @@ from tests.evaluators import label_trees, trees
 from tests.evaluators.fake_model import FakeModel
 
 LAYOUTS = {
+    "voc20": layouts.VOC_20,
     "context": layouts.PASCAL_CONTEXT_59,
     "context_background": layouts.PASCAL_CONTEXT_60,
     "ade20k": layouts.ADE20K,
@@ -20,6 +21,7 @@ LAYOUTS = {
     "coco_stuff": layouts.COCO_STUFF,
     "coco_object": layouts.COCO_OBJECT,
     "cityscapes": layouts.CITYSCAPES,
+    "cityscapes19": layouts.CITYSCAPES_19,
 }
 
 
