@@ -60,7 +60,9 @@ def compared(first: pathlib.Path, second: pathlib.Path) -> list[Row]:
     """
     results = [_read_json(path) for path in (first, second)]
     rows = []
-    for name in (name for name in results[0] if name in results[1]):
+    for name in results[0]:
+        if not results[0][name]["counts"] or name not in results[1]:
+            continue  # `open_vocabulary` itself: its data sets have the counts
         of_first, of_second = (_counts(path, name, of[name]) for path, of in zip((first, second), results))
         if of_first.images != of_second.images:
             alone = len(set(of_first.images) ^ set(of_second.images))

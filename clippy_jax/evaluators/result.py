@@ -101,6 +101,9 @@ def write_results(results: Mapping[str, Result], path: pathlib.Path, **about: An
     Raises:
       InputError: they cannot be written.
     """
+    results = dict(results)
+    for name, result in list(results.items()):
+        results |= {f"{name}/{part}": of for part, of in getattr(result, "parts", {}).items()}
     arrays = {}
     for name, result in results.items():
         if result.counts is not None:

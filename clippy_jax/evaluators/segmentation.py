@@ -1,6 +1,6 @@
 """Top-down segmentation: every pixel gets the class whose prompt is most similar to its patch (paper, section 4.2).
 
-By protocols (`protocols.py`), any of them on any data set that `label_layouts.py` describes. `public` is the public
+By protocols (`protocols/`), any of them on any data set that `label_layouts.py` describes. `public` is the public
 notebook's arithmetic: the image is resized and centre-cropped while the label map is squashed to the same square, so
 that the two only line up for square images, and a class that does not occur has an IoU of 0. `standard` feeds the whole
 image, stretches the prediction over the label map at its full size, and leaves a class that neither occurs nor is
@@ -121,7 +121,7 @@ class Segmentation(Evaluator):
     Args:
       folder: the tree (`segmentation_tree.read`).
       layout: how the tree is laid out.
-      protocol: by the name of a record of `protocols.py`, or a JSON file with one.
+      protocol: by the name of a record of `protocols/`, or a JSON file with one.
       split: which images; None for the protocol's or the layout's own.
       options: variations of `standard`, by the names of `Protocol`'s values.
     """

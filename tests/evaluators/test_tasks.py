@@ -31,6 +31,9 @@ def write(name, root):
         label_trees.tree(root, LAYOUTS[name], [(40, 48), (48, 40)])
         return root, 2
     match name:
+        case "open_vocabulary":
+            label_trees.tree(root / "cityscapes", layouts.CITYSCAPES_19, [(40, 48)])
+            return root, 1
         case "imagenet" | "imagenet_v2":
             return trees.image_folder(root, 5), 5
         case "voc" | "grouping":

@@ -1,16 +1,11 @@
 """How segmentation is measured: everything in which published tables differ, one record for each way of doing it.
 
-`standard` and `public` are this project's own; the others are those of methods whose tables are quoted. All are rows of
-`protocols.json`; one more is a file of the same kind with one record, `based_on` another where that is shorter.
+Their values are in `protocols.json`.
 """
 
 import dataclasses
-import functools
-import importlib.resources
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from clippy_jax.datasets import vocabulary
 from clippy_jax.datasets.label_layouts import LabelLayout
@@ -72,8 +67,8 @@ class Protocol:
       stride: pixels from one window to the next; 0 for half a window.
       pad_windows: whether windows are filled up to whole patches; else what is left beside whole patches is not seen.
       stretch: how a window's patches become pixels.
-      templates: `photo` for "a photo of a(n) NAME", `openai` for CLIP's 80, another set of the file, or a list of
-        prompts with {} where the name goes.
+      templates: `photo` for "a photo of a(n) NAME", `openai` for CLIP's 80, or prompts with {} where the name
+        goes.
       join_words: whether spaces are taken out of a class's own name.
       names: what a class is asked for by instead of its own name; it is as good as the best of them.
       average_probabilities: whether the softmax over names is taken before windows are averaged; else similarities are.
@@ -101,7 +96,7 @@ class Protocol:
     stride: int = 0
     pad_windows: bool = False
     stretch: Stretch = "bilinear"
-    templates: str | tuple[str, ...] = ONE_PROMPT
+    templates: str | Sequence[str] = ONE_PROMPT
     join_words: bool = False
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     average_probabilities: bool = False
@@ -210,8 +205,7 @@ class Protocol:
             return [vocabulary.photo_prompt(name)]
         if self.templates == OPENAI:
             return vocabulary.fill_in(vocabulary.imagenet().templates, [name])[0]
-        templates = _table()["templates"][self.templates] if isinstance(self.templates, str) else self.templates
-        return [template.replace("{}", name) for template in templates]
+        return [template.replace("{}", name) for template in self.templates]
 
     def resolution(self, image_size: int) -> str:
         """What a result says of how images are fed."""
@@ -234,107 +228,3 @@ class Protocol:
         kind = "similarity" if self.background == "similarity" else "probability"
         prompted = "also" if self.asks_for_background else "not prompted: it is"
         return f"{said}, of which background is {prompted} where the best {kind} is below {self.threshold:g}"
-
-
-def read(name: str, layout: LabelLayout, **options: Any) -> Protocol:
-    """A protocol by its name or its file, as it is for one data set.
-
-    Args:
-      name: one of `names()`, or a JSON file.
-      layout: the data set.
-      options: values in the place of `standard`'s.
-
-    Raises:
-      InputError: there is no such protocol, its file is wrong, or the values do not fit the data set.
-    """
-    if options and name != STANDARD:
-        raise InputError(f"protocol {name} fixes how images are fed and background is found; options need {STANDARD}")
-    record = _record(name)
-    of_data_set = record.pop("data_sets", {}).get(layout.column, {})
-    templates = record.get("templates")
-    record["templates"] = tuple(templates) if isinstance(templates, list) else templates or ONE_PROMPT
-    protocol = Protocol(**{"name": name} | record | of_data_set | options)
-    protocol.check(layout)
-    return protocol
-
-
-def names() -> tuple[str, ...]:
-    """The protocols that come with the package."""
-    return tuple(_table()["protocols"])
-
-
-@functools.cache
-def _table() -> Mapping[str, Any]:
-    return json.loads(importlib.resources.files("clippy_jax.evaluators").joinpath("protocols.json").read_text("utf-8"))
-
-
-def _record(name: str) -> dict[str, Any]:
-    """A row with everything that it is based on."""
-    if name in names():
-        record = _table()["protocols"][name]
-    elif name.endswith(".json"):
-        record = _own(pathlib.Path(name))
-    else:
-        raise InputError(f"protocol {name!r} is not known; known here: {', '.join(names())}, or a JSON file")
-    base = _record(record["based_on"]) if "based_on" in record else {}
-    data_sets = {
-        column: base.get("data_sets", {}).get(column, {}) | record.get("data_sets", {}).get(column, {})
-        for column in {**base.get("data_sets", {}), **record.get("data_sets", {})}
-    }
-    own = {key: value for key, value in record.items() if key not in ("based_on", "data_sets")}
-    return {**{"published": {}}, **{k: v for k, v in base.items() if k != "published"}, **own, "data_sets": data_sets}
-
-
-def _own(path: pathlib.Path) -> Mapping[str, Any]:
-    """A file's record, with every key and the type of every value checked."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(record, dict) or not isinstance(record.get("data_sets", {}), dict):
-        raise InputError(f"{path} must hold a JSON object of a protocol's values")
-    if record.get("based_on", STANDARD) not in names():
-        raise InputError(f"{path}: based_on is {record['based_on']!r}; it must be one of {', '.join(names())}")
-    _check_values(record, path, {"based_on", "data_sets"})
-    for column, values in record.get("data_sets", {}).items():
-        if column not in COLUMNS or not isinstance(values, dict):
-            raise InputError(f"{path}: data_sets has {column!r}; it maps {', '.join(COLUMNS)} to values")
-        _check_values(values, path, set())
-    return record
-
-
-def _check_values(values: Mapping[str, Any], path: pathlib.Path, others: set[str]) -> None:
-    fields = {field.name: field for field in dataclasses.fields(Protocol) if field.name != "name"}
-    for key, value in values.items():
-        if key in others:
-            continue
-        if key not in fields:
-            raise InputError(f"{path}: {key!r} is not known; known here: {', '.join([*sorted(others), *fields])}")
-        choices = get_args(fields[key].type)
-        if all(isinstance(choice, str) for choice in choices) and choices and value not in choices:
-            raise InputError(f"{path}: {key} is {value!r}; it must be one of {', '.join(choices)}")
-        if not _has_type(key, value, fields[key]):
-            raise InputError(f"{path}: {key} is {value!r}, which is no value for it")
-
-
-def _has_type(key: str, value: Any, field: dataclasses.Field) -> bool:
-    def are_words(values: Any) -> bool:
-        return isinstance(values, list) and bool(values) and all(isinstance(word, str) and word for word in values)
-
-    if key == "templates":
-        known = (ONE_PROMPT, OPENAI, *_table()["templates"])
-        return value in known if isinstance(value, str) else are_words(value) and all("{}" in text for text in value)
-    if key == "names":
-        return isinstance(value, dict) and all(map(are_words, value.values()))
-    if key == "published":
-        return isinstance(value, dict) and all(isinstance(row, list) and len(row) == 8 for row in value.values())
-    if isinstance(field.default, bool):
-        return isinstance(value, bool)
-    if isinstance(field.default, int | float):
-        whole = isinstance(field.default, int)
-        return (
-            isinstance(value, int if whole else int | float)
-            and not isinstance(value, bool)
-            and value >= (0 if whole else -1)
-        )
-    return isinstance(value, str)
