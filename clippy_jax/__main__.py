@@ -12,6 +12,7 @@ from clippy_jax.errors import InputError, exit_with_one_line
 COMMANDS = {
     "train": ("clippy_jax.main", "train on image-caption pairs, or continue a run"),
     "evaluate": ("clippy_jax.evaluate", "measure a checkpoint: classification, segmentation, grouping, retrieval"),
+    "compare": ("clippy_jax.compare", "say which differences between two evaluations are real"),
     "segment": ("clippy_jax.segment", "colour the pixels of images by your words"),
     "convert": ("clippy_jax.convert", "weights between PyTorch and this project, both ways"),
     "demo": ("clippy_jax.demo", "a web page: an image and words in, coloured segments out"),

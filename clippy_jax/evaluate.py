@@ -17,8 +17,9 @@ import jax
 from clippy_jax import processes
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators import TASKS, write_json
+from clippy_jax.evaluators import TASKS
 from clippy_jax.evaluators.evaluator import Evaluator
+from clippy_jax.evaluators.result import write_results
 from clippy_jax.inference import class_embedding_cache, load_model
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.weights.parameter_digest import parameter_digest
@@ -84,15 +85,17 @@ def _evaluate(args: argparse.Namespace, evaluators: Mapping[str, Evaluator], out
     if first:
         print("\n" + "\n\n".join(result.report() for result in results.values()))
     if first and output:
-        checkpoint = {"checkpoint": args.checkpoint, "checkpoint_digest": digest}
-        write_json({name: checkpoint | result.as_json() for name, result in results.items()}, output)
-        print(f"\nwritten: {output}")
+        write_results(results, output, checkpoint=args.checkpoint, checkpoint_digest=digest)
+        print(f"\nwritten: {output}, and the counts of each image beside it")
 
 
 def _chosen(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """What the flags of an evaluation say, by keyword."""
-    values = {flag.keyword: getattr(args, flag.name) for flag in TASKS[name].flags}
-    return {keyword: value for keyword, value in values.items() if value is not None}
+    given = [flag for flag in TASKS[name].flags if getattr(args, flag.name) is not None]
+    values = {flag.keyword: getattr(args, flag.name) for flag in given}
+    if len(values) < len(given):
+        raise InputError(f"{' and '.join(f'--{flag.name}' for flag in given)} say the same; give one of them")
+    return values
 
 
 def _check_flags(args: argparse.Namespace, paths: Mapping[str, str]) -> None:

@@ -109,7 +109,7 @@ FLOORS = (
     ("evaluators",),
     ("analysis",),
     ("shapes",),
-    ("train", "main", "evaluate", "segment", "convert", "demo", "export", "__init__", "__main__"),
+    ("train", "main", "evaluate", "compare", "segment", "convert", "demo", "export", "__init__", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

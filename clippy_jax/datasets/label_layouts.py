@@ -27,6 +27,7 @@ class LabelLayout:
     ignored: tuple[int, ...] = (IGNORED_LABEL,)  # values that are not counted
     background: tuple[int, ...] = ()  # values that mean background beside the vocabulary's own
     segments: str = ""  # COCO's panoptic JSON, for masks whose colours are numbers of segments
+    column: str = ""  # what tables of open-vocabulary segmentation call it, and protocols of theirs; "" if not in them
 
     @property
     def has_background(self) -> bool:
@@ -41,6 +42,14 @@ VOC = LabelLayout(
     mask_folders=("SegmentationClass",),
     listing="ImageSets/Segmentation/{split}.txt",
     vocabulary=vocabulary.segmentation_data_set("voc.json", "VOC"),
+    column="VOC21",
+)
+VOC_20 = dataclasses.replace(
+    VOC,
+    name="PASCAL VOC, 20 classes",
+    vocabulary=vocabulary.restricted(VOC.vocabulary, VOC.vocabulary.values[1:], "VOC"),
+    ignored=(0, IGNORED_LABEL),
+    column="VOC20",
 )
 
 # The masks are those that MMSegmentation's converter makes of `trainval_merged.json`: 59 classes and 0 for the rest.
@@ -51,12 +60,14 @@ PASCAL_CONTEXT_60 = LabelLayout(
     mask_folders=("SegmentationClassContext",),
     listing="ImageSets/SegmentationContext/{split}.txt",
     vocabulary=vocabulary.segmentation_data_set("pascal_context.json", "PASCAL Context", background_value=0),
+    column="PC60",
 )
 PASCAL_CONTEXT_59 = dataclasses.replace(
     PASCAL_CONTEXT_60,
     name="PASCAL Context, 59 classes",
     vocabulary=vocabulary.segmentation_data_set("pascal_context.json", "PASCAL Context"),
     ignored=(0, IGNORED_LABEL),
+    column="PC59",
 )
 
 ADE20K = LabelLayout(
@@ -67,6 +78,7 @@ ADE20K = LabelLayout(
     split="validation",
     vocabulary=vocabulary.segmentation_data_set("ade20k.json", "ADE20K"),
     ignored=(0, IGNORED_LABEL),
+    column="ADE",
 )
 
 COCO_STUFF = LabelLayout(
@@ -76,6 +88,7 @@ COCO_STUFF = LabelLayout(
     mask_folders=("stuffthingmaps/{split}", "annotations/stuffthingmaps/{split}", "annotations/{split}"),
     split="val2017",
     vocabulary=vocabulary.segmentation_data_set("coco_stuff.json", "COCO-Stuff"),
+    column="Stuff",
 )
 # As GroupViT and those after it have it: all stuff is background, and so is what COCO-Stuff leaves unlabelled.
 COCO_OBJECT = dataclasses.replace(
@@ -84,6 +97,7 @@ COCO_OBJECT = dataclasses.replace(
     vocabulary=vocabulary.segmentation_data_set("coco_object.json", "COCO-Object", background_value=IGNORED_LABEL),
     ignored=(),
     background=tuple(value for value in COCO_STUFF.vocabulary.values if value >= 91),
+    column="Object",
 )
 COCO_PANOPTIC = dataclasses.replace(
     COCO_STUFF,
@@ -91,10 +105,10 @@ COCO_PANOPTIC = dataclasses.replace(
     mask_folders=("annotations/panoptic_{split}", "panoptic_{split}"),
     segments="annotations/panoptic_{split}.json",
     vocabulary=vocabulary.segmentation_data_set("coco_panoptic.json", "COCO panoptic"),
+    column="",
 )
 
-# The 27 classes that are not void (ids 7 to 33), as unsupervised segmentation counts them (PiCIE, STEGO); the usual 19
-# are fewer.
+# The 27 classes that are not void (ids 7 to 33), as unsupervised segmentation counts them (PiCIE, STEGO).
 CITYSCAPES = LabelLayout(
     name="Cityscapes, 27 classes",
     example="cityscapes, with leftImg8bit and gtFine",
@@ -104,4 +118,14 @@ CITYSCAPES = LabelLayout(
     mask_ending="_gtFine_labelIds.png",
     vocabulary=vocabulary.segmentation_data_set("cityscapes.json", "Cityscapes"),
     ignored=(*range(7), IGNORED_LABEL),
+)
+# Those of the benchmark, which its scripts number from 0 to 18 as "trainIds".
+CITYSCAPES_19 = dataclasses.replace(
+    CITYSCAPES,
+    name="Cityscapes, 19 classes",
+    vocabulary=vocabulary.restricted(
+        CITYSCAPES.vocabulary, (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33), "Cityscapes"
+    ),
+    ignored=(*range(7), 9, 10, 14, 15, 16, 18, 29, 30, 34, IGNORED_LABEL),
+    column="City",
 )

@@ -112,6 +112,19 @@ def segmentation_data_set(file: str, data_set: str, background_value: int | None
     )
 
 
+def restricted(whole: SegmentationVocabulary, values: Sequence[int], data_set: str) -> SegmentationVocabulary:
+    """The classes that some of the values in the masks stand for, without what is folded into background."""
+    kept = [whole.values.index(value) for value in values]
+    return dataclasses.replace(
+        whole,
+        classes=tuple(whole.classes[index] for index in kept),
+        values=tuple(values),
+        folded=(),
+        prompts=tuple(whole.prompts[index] for index in kept),
+        prompt_set=f"{data_set}, {len(kept)} names",
+    )
+
+
 def classification_vocabulary(folder: pathlib.Path) -> ClassificationVocabulary:
     """The vocabulary of a folder-per-class tree: its own `vocabulary.json`, else ImageNet's.
 

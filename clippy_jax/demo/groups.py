@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from clippy_jax.demo.segments import Segments, name_pixels
-from clippy_jax.evaluators.principal_groups import centre_similarities
+from clippy_jax.evaluators.patch_groups import centre_similarities
 
 _centre_similarities = jax.jit(centre_similarities, static_argnames="centres")
 

@@ -10,6 +10,7 @@ from clippy_jax.evaluators.evaluator import Evaluator
 from clippy_jax.evaluators.grouping import Grouping
 from clippy_jax.evaluators.knn import NearestNeighbours
 from clippy_jax.evaluators.linear_probe import LinearProbe
+from clippy_jax.evaluators.open_vocabulary import OpenVocabulary
 from clippy_jax.evaluators.result import Result, write_json
 from clippy_jax.evaluators.retrieval import Retrieval
 from clippy_jax.evaluators.segmentation import Segmentation
@@ -23,6 +24,7 @@ __all__ = [
     "Grouping",
     "LinearProbe",
     "NearestNeighbours",
+    "OpenVocabulary",
     "Result",
     "Retrieval",
     "Segmentation",

@@ -1,9 +1,12 @@
 """How far in front an image's own class is."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Int32
+
+from clippy_jax.evaluators.intervals import Counts, Ratio
 
 
 def class_ranks(scores: Float[np.ndarray, "I C"], labels: Int32[np.ndarray, "I"]) -> Int[np.ndarray, "I"]:
@@ -19,3 +22,14 @@ def class_ranks(scores: Float[np.ndarray, "I C"], labels: Int32[np.ndarray, "I"]
 def shares_right(ranks: Int[np.ndarray, "I"], choices: Sequence[int]) -> list[float]:
     """For each number of choices, the share of rows whose own class is among the highest scores."""
     return [float((ranks < number).mean()) for number in choices]
+
+
+def rank_counts(
+    folder: str | os.PathLike,
+    names: Sequence[str | os.PathLike],
+    numbers: Int[np.ndarray, "I"],
+    ranks: Int[np.ndarray, "I"],
+) -> Counts:
+    """Top-1 and top-5 of each of the images `names[numbers]`."""
+    of = {"images": np.ones(len(ranks), np.uint8), "top1": ranks < 1, "top5": ranks < 5}
+    return Counts.of_images(folder, names, numbers, of, {name: Ratio(name, "images") for name in ("top1", "top5")})

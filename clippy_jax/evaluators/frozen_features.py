@@ -8,7 +8,7 @@ from jaxtyping import Float, Int32
 
 from clippy_jax.datasets import image_file, image_folder
 from clippy_jax.evaluators import image_pass
-from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.class_ranks import class_ranks, rank_counts, shares_right
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
 from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model
@@ -28,7 +28,7 @@ class FeatureClassificationResult(Result):
 
     def tables(self) -> list[str]:
         """One table."""
-        return [markdown((self.task, "top-1", "top-5"), [(THIS, 100 * self.top1, 100 * self.top5)])]
+        return [markdown((self.task, "top-1", "top-5"), [(THIS, self.cell("top1"), self.cell("top5"))])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Features:
 
     vectors: Float[np.ndarray, "I D"]
     labels: Int32[np.ndarray, "I"]
+    numbers: Int32[np.ndarray, "I"]  # of the images among all
     unreadable: tuple[str, ...]  # images that could not be read and are not among them
 
 
@@ -44,7 +45,7 @@ def embed(model: Model, images: image_folder.LabelledImages, feeding: Feeding) -
     """The pooled embedding of every image, the same in all processes."""
     crops = image_pass.centre_crops(images.paths, lambda i: (image_file.open_image(images.paths[i]),), feeding)
     numbers, vectors = crops.per_image(model, lambda pixels: model.encode_image(pixels)[1], "features")
-    return Features(vectors, images.labels[numbers], crops.unreadable)
+    return Features(vectors, images.labels[numbers], numbers, crops.unreadable)
 
 
 class FeatureClassification(Evaluator):
@@ -65,7 +66,8 @@ class FeatureClassification(Evaluator):
         """Top-1 and top-5 on `val`."""
         train, val = (embed(model, images, feeding) for images in (self._tree.train, self._tree.val))
         scores, protocol = self.classify(train, val.vectors, len(self._tree.class_folders))
-        top1, top5 = shares_right(class_ranks(scores, val.labels), (1, 5))
+        ranks = class_ranks(scores, val.labels)
+        top1, top5 = shares_right(ranks, (1, 5))
         return FeatureClassificationResult(
             task=self.task,
             folder=str(self._tree.folder),
@@ -78,4 +80,5 @@ class FeatureClassification(Evaluator):
             top1=top1,
             top5=top5,
             train_images=len(train.labels),
+            counts=rank_counts(self._tree.folder, self._tree.val.paths, val.numbers, ranks),
         )

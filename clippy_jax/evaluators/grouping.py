@@ -1,8 +1,8 @@
 """Bottom-up grouping: how well groups of patches, made without any words, cover the objects (paper, section 4.2).
 
 For each annotated object the best intersection over union with any group of its image, the mean over the objects of an
-image, then over the images. Two kinds of groups: `pca` are the paper's (`principal_groups.py`), `attention` are DINO's
-(`attention_masks.py`), which may overlap. Both are compared with the labels at their full size, as the protocol
+image, then over the images. Two kinds of groups: `pca` are the paper's and `attention` are DINO's (both in
+`patch_groups.py`), which may overlap. Both are compared with the labels at their full size, as the protocol
 `standard` of segmentation does: similarities are stretched bilinearly and every pixel chooses its centre, attention
 masks are stretched to the nearest patch. Pixels labelled 255 belong to no object and are left out of the groups too.
 
@@ -25,12 +25,13 @@ from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.segmentation_tree import SegmentationTree
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import attention_masks, principal_groups
+from clippy_jax.evaluators import patch_groups
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model, label_maps
-from clippy_jax.inference.background import class_of
+from clippy_jax.inference.background import Decision
 from clippy_jax.input_pipeline import evaluation_image
 
 Groups = Literal["pca", "attention"]
@@ -61,7 +62,7 @@ class GroupingResult(Result):
 
     def tables(self) -> list[str]:
         """One table."""
-        rows = [(THIS, 100 * self.jaccard), *(PUBLISHED if self.published_comparable else ())]
+        rows = [(THIS, self.cell("jaccard")), *(PUBLISHED if self.published_comparable else ())]
         return [markdown((self.task, "Jaccard"), rows)]
 
 
@@ -95,23 +96,29 @@ class Grouping(Evaluator):
         def feed_at(size: Size) -> tuple[Size, Size]:
             return evaluation_image.whole_image_size(*size, feeding.image_size, patch_size), size
 
-        def overlaps(pixels, labels, sizes):
+        def overlaps(pixels, labels, sizes, _):
             maps = model.encode_image(pixels)[0] if groups == "pca" else model.attention(pixels)
             return _overlaps(maps, labels, sizes, groups, model.mesh)
 
         images = masked_images(tree.images, self._sizes, feed_at, read, feeding)
-        per_image = []
-        for _, counts in images.outputs(model, overlaps, "grouping"):
-            per_image.extend(best for best in map(best_overlaps, counts) if best.size)
+        per_image, numbers = [], []
+        for in_rows, counts in images.outputs(model, overlaps, "grouping"):
+            for number, best in zip(in_rows, map(best_overlaps, counts)):
+                if best.size:
+                    per_image.append(best)
+                    numbers.append(number)
         if not per_image:
             raise InputError(f"{tree.folder}: no mask of {tree.split} has an object")
         described = (
-            f"the nearest by cosine of {principal_groups.CENTRES} principal components, centred"
+            f"the nearest by cosine of {patch_groups.CENTRES} principal components, centred"
             if groups == "pca"
-            else f"{attention_masks.MASS:.0%} of each head's CLS attention in the last block"
+            else f"{patch_groups.MASS:.0%} of each head's CLS attention in the last block"
         )
         objects = f"an instance of {INSTANCES}" if self._has_instances else "a class of SegmentationClass in an image"
         settings = (groups, tree.split, feeding.image_size)
+        means = np.array([best.mean() for best in per_image])
+        of = {"images": np.ones(len(means), np.uint8), "jaccard": means}
+        ratios = {"jaccard": Ratio("jaccard", "images")}
         return GroupingResult(
             task="bottom-up grouping",
             folder=str(tree.folder),
@@ -121,8 +128,9 @@ class Grouping(Evaluator):
             prompt_set="none",
             images=len(per_image),
             unreadable=images.unreadable,
-            jaccard=float(np.mean([best.mean() for best in per_image])),
+            jaccard=float(means.mean()),
             objects=sum(best.size for best in per_image),
+            counts=Counts.of_images(tree.folder, tree.images, np.array(numbers), of, ratios),
             published_comparable=tree.vocabulary.is_packaged and self._has_instances and settings == PUBLISHED_SETTINGS,
         )
 
@@ -171,13 +179,13 @@ def _overlaps(
     def count_image(image) -> Int32[Array, "labels groups+1"]:
         maps, labels, size = image
         if groups == "pca":
-            similarities = principal_groups.centre_similarities(maps)
+            similarities = patch_groups.centre_similarities(maps)
             centres = similarities.shape[-1]
-            nearest = label_maps.label_map(
-                similarities, size, labels.shape, functools.partial(class_of, classes=centres)
-            )
+            weights = label_maps.stretched_weights(size, labels.shape, similarities.shape[:2])
+            decision = Decision.folding(centres, centres)
+            nearest = label_maps.label_map(similarities, *weights, size, decision)
             return count_overlaps(labels, nearest == jnp.arange(centres)[:, None, None])
-        attended = attention_masks.attention_masks(maps)
+        attended = patch_groups.attention_masks(maps)
         rows, columns = (
             _nearest_patch(size[axis], labels.shape[axis], attended.shape[1 + axis]) for axis in range(labels.ndim)
         )

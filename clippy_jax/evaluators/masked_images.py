@@ -21,19 +21,20 @@ def masked_images(
     read: Callable[[int], tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "H W"]]],
     feeding: Feeding,
 ) -> ImagePass:
-    """All images as (pixels, labels, height and width of the labels); labels are padded with 255.
+    """All images as (pixels, labels, height and width of the labels, of the pixels); labels are padded with 255.
 
     Args:
       names: of the images.
       sizes: of the images and their masks; None for an image that cannot be read.
-      feed_at: of an image of some size, the sizes of its pixels and of its labels as they are compared.
+      feed_at: of an image of some size, the sizes that its pixels are padded to, with black at the lower right, and of
+        its labels as they are compared.
       read: those pixels and labels.
       feeding: how many at a time.
     """
 
     def read_sized(index: int) -> Sample:
         pixels, labels = read(index)
-        return pixels, labels, np.array(labels.shape, np.int32)
+        return pixels, labels, *(np.array(array.shape[:2], np.int32) for array in (labels, pixels))
 
     alike: dict[tuple[Size, Size], dict[int, Size]] = {}  # image → size of its labels
     for index, size in enumerate(sizes):
@@ -47,6 +48,6 @@ def masked_images(
         columns, rows = (label_maps.padded_length(max(lengths)) for lengths in zip(*of_images.values()))
         pixels = np.zeros((height, width, 3), np.uint8)
         labels = np.full((rows, columns), IGNORED_LABEL, np.uint8)
-        groups.append((list(of_images), (pixels, labels, np.ones(2, np.int32))))
+        groups.append((list(of_images), (pixels, labels, np.ones(2, np.int32), np.array([height, width], np.int32))))
     unreadable = [index for index, size in enumerate(sizes) if size is None]
     return ImagePass(names, read_sized, groups, feeding, unreadable)

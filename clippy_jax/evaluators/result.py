@@ -2,11 +2,15 @@
 
 import abc
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from clippy_jax.evaluators.intervals import Counts, Interval
 from clippy_jax.whole_files import complete_or_nothing
 
 THIS = "this checkpoint"
@@ -25,6 +29,7 @@ class Result(abc.ABC):
     prompt_set: str
     images: int  # that were counted
     unreadable: tuple[str, ...]  # images that could not be read, and so were not counted
+    counts: Counts | None = dataclasses.field(default=None, repr=False, compare=False)  # of each image
     # Set by `Evaluator.run`.
     image_size: int = 0  # pixels of the short side as fed
     pooling: str = ""
@@ -38,6 +43,19 @@ class Result(abc.ABC):
     def tables(self) -> list[str]:
         """Markdown tables in percent, published numbers below ours where they were measured in the same way."""
 
+    @functools.cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Where 95 % of the figures of other images like these would lie."""
+        intervals = {} if self.counts is None else self.counts.intervals()
+        return {name: interval for name, interval in intervals.items() if not np.isnan(interval).any()}
+
+    def cell(self, figure: str) -> str | None:
+        """A figure in percent with its interval, for a table; None if there is none of that name."""
+        value, interval = self.figures().get(figure), self.intervals.get(figure)
+        if value is None or interval is None:
+            return None if value is None else f"{100 * value:.1f}"
+        return f"{100 * value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
     def report(self) -> str:
         """The tables, under a line that says how the numbers were measured."""
         unreadable = f", {len(self.unreadable)} more unreadable" if self.unreadable else ""
@@ -48,22 +66,57 @@ class Result(abc.ABC):
         return measured + "\n" + "\n\n".join(self.tables())
 
     def as_json(self) -> dict[str, Any]:
-        """The headline figures, and all there is to know."""
-        return self.figures() | dataclasses.asdict(self)
+        """The headline figures with their intervals, and all there is to know save the counts of each image."""
+        ratios = {} if self.counts is None else self.counts.figures
+        fields = dataclasses.asdict(dataclasses.replace(self, counts=None)) | {"counts": ratios}
+        return self.figures() | {"intervals": self.intervals} | fields
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Columns of equal width, words to the left and numbers to the right; None is an empty cell."""
-    cells = [header] + [[row[0], *("" if value is None else f"{value:.1f}" for value in row[1:])] for row in rows]
+    cells = [header] + [[row[0], *map(_shown, row[1:])] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in cells]
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
+def _shown(cell: Cell) -> str:
+    return f"{cell:.1f}" if isinstance(cell, float | int) else cell or ""
+
+
 def percent(share: float | None) -> float | None:
     """A share between 0 and 1 for a table; None stays None."""
     return None if share is None else 100 * share
+
+
+def write_results(results: Mapping[str, Result], path: pathlib.Path, **about: Any) -> None:
+    """Writes a JSON of results by name, and beside it the counts of each image, for `clippy_jax.compare`.
+
+    Args:
+      results: by the name of the evaluation.
+      path: of the JSON; the counts are where `counts_path` says.
+      about: what each result carries beside its own, such as its checkpoint.
+
+    Raises:
+      InputError: they cannot be written.
+    """
+    results = dict(results)
+    for name, result in list(results.items()):
+        results |= {f"{name}/{part}": of for part, of in getattr(result, "parts", {}).items()}
+    arrays = {}
+    for name, result in results.items():
+        if result.counts is not None:
+            arrays[f"{name}/names"] = np.array(result.counts.images)
+            arrays |= {f"{name}/{key}": values for key, values in result.counts.of.items()}
+    with complete_or_nothing(str(counts_path(path)), force=True) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    write_json({name: about | result.as_json() for name, result in results.items()}, path)
+
+
+def counts_path(path: pathlib.Path) -> pathlib.Path:
+    """Where the counts of each image lie that belong to a JSON of results."""
+    return path.with_suffix(".counts.npz")
 
 
 def write_json(values: Any, path: str | pathlib.Path) -> None:

@@ -6,15 +6,17 @@ the worst rank. Similarities are made in chunks of queries; the matrix of all of
 """
 
 import dataclasses
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 
 from clippy_jax.datasets import retrieval_pairs
 from clippy_jax.evaluators import image_pass
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.result import Result, markdown
 from clippy_jax.inference import Model
 from clippy_jax.inference.label_maps import similarities
@@ -51,9 +53,14 @@ class RetrievalResult(Result):
 
     def tables(self) -> list[str]:
         """A row for each direction."""
-        directions = {"image to text": self.image_to_text, "text to image": self.text_to_image}
+        directions = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
         rows = [
-            (name, *(100 * ranks.recall[str(k)] for k in RECALL_AT), ranks.mean_rank, ranks.median_rank)
+            (
+                name.replace("_", " "),
+                *(self.cell(f"{name}_recall_{k}") for k in RECALL_AT),
+                ranks.mean_rank,
+                ranks.median_rank,
+            )
             for name, ranks in directions.items()
         ]
         return [markdown((self.task, *(f"R@{k}" for k in RECALL_AT), "mean rank", "median rank"), rows)]
@@ -81,6 +88,17 @@ class Retrieval(Evaluator):
         image_of_caption = pairs.image_of_caption[counted]
         captions = [caption for caption, counts in zip(pairs.captions, counted) if counts]
         text_embeddings = model.class_embeddings([[caption] for caption in captions], feeding.progress)
+        image_ranks = ranks(image_embeddings, images, text_embeddings, image_of_caption)
+        text_ranks = ranks(text_embeddings, image_of_caption, image_embeddings, images)
+        of, ratios = {}, {}
+        for name, of_image, found in (
+            ("image_to_text", images, image_ranks),
+            ("text_to_image", image_of_caption, text_ranks),
+        ):
+            of[name] = _per_image(images, of_image, np.ones_like(found))
+            for k in RECALL_AT:
+                of[f"{name}_recall_{k}"] = _per_image(images, of_image, found <= k)
+                ratios[f"{name}_recall_{k}"] = Ratio(f"{name}_recall_{k}", name)
         return RetrievalResult(
             task="retrieval",
             folder=pairs.source,
@@ -91,9 +109,17 @@ class Retrieval(Evaluator):
             images=len(images),
             unreadable=crops.unreadable,
             captions=len(captions),
-            image_to_text=summary(ranks(image_embeddings, images, text_embeddings, image_of_caption)),
-            text_to_image=summary(ranks(text_embeddings, image_of_caption, image_embeddings, images)),
+            image_to_text=summary(image_ranks),
+            text_to_image=summary(text_ranks),
+            counts=Counts.of_images(pathlib.Path(pairs.source).parent, pairs.images, images, of, ratios),
         )
+
+
+def _per_image(
+    images: Int32[np.ndarray, "I"], image_of_query: Int32[np.ndarray, "Q"], counted: Shaped[np.ndarray, "Q"]
+) -> Int[np.ndarray, "I"]:
+    """What the queries of each image come to; queries of one image are drawn together."""
+    return np.bincount(image_of_query, counted, minlength=images.max() + 1)[images].astype(np.int16)
 
 
 def summary(ranks: Int32[np.ndarray, "Q"]) -> Ranks:

@@ -14,6 +14,7 @@ from clippy_jax.evaluators.evaluator import Evaluator, Flag
 from clippy_jax.evaluators.grouping import Grouping
 from clippy_jax.evaluators.knn import NearestNeighbours
 from clippy_jax.evaluators.linear_probe import LinearProbe
+from clippy_jax.evaluators.open_vocabulary import OpenVocabulary
 from clippy_jax.evaluators.retrieval import Retrieval
 from clippy_jax.evaluators.segmentation import VOC_FLAGS, Segmentation
 from clippy_jax.evaluators.waterbirds import Waterbirds
@@ -57,6 +58,7 @@ TASKS: Mapping[str, Task] = {
     "imagenet": _task("DIR", f"{IMAGENET}: zero-shot classification", ZeroShotClassification),
     "imagenet_v2": _task("DIR", "ImageNet-v2's numbered folders: zero-shot classification", ZeroShotClassification),
     "voc": _segmentation("PASCAL-VOC-shaped tree", label_layouts.VOC, *VOC_FLAGS),
+    "voc20": _segmentation("PASCAL VOC, 20 classes without background", label_layouts.VOC_20),
     "context": _segmentation("PASCAL Context, 59 classes", label_layouts.PASCAL_CONTEXT_59),
     "context_background": _segmentation("PASCAL Context with background", label_layouts.PASCAL_CONTEXT_60),
     "ade20k": _segmentation("ADE20K, 150 classes", label_layouts.ADE20K),
@@ -64,6 +66,10 @@ TASKS: Mapping[str, Task] = {
     "coco_stuff": _segmentation("COCO-Stuff, 171 classes", label_layouts.COCO_STUFF),
     "coco_object": _segmentation("COCO-Object, 80 classes and background", label_layouts.COCO_OBJECT),
     "cityscapes": _segmentation("Cityscapes, 27 classes", label_layouts.CITYSCAPES),
+    "cityscapes19": _segmentation("Cityscapes, 19 classes", label_layouts.CITYSCAPES_19),
+    "open_vocabulary": _task(
+        "DIR", "the folder that holds these data sets: all that are there, in one table", OpenVocabulary
+    ),
     "grouping": _task("DIR", "PASCAL-VOC-shaped tree: bottom-up grouping", Grouping),
     "waterbirds": _task("DIR", "Waterbirds tree: does the background decide?", Waterbirds),
     "retrieval": _task("FILE", "table, tars or Karpathy split of images and captions: retrieval both ways", Retrieval),

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from clippy_jax.datasets import image_file, vocabulary, waterbirds_tree
 from clippy_jax.evaluators import image_pass
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.result import THIS, Result, markdown, percent
 from clippy_jax.inference import Model
 from clippy_jax.inference.label_maps import similarities
@@ -25,6 +26,7 @@ PUBLISHED = (
     ("paper, waterbird", 76.9, 74.9, 2.0),
     ("paper, its CLIP baseline, waterbird", 80.2, 48.1, 32.1),
 )
+CELLS = ((0, 0), (0, 1), (1, 1), (1, 0))  # (bird, place): a bird's own place before the other
 PUBLISHED_SETTINGS = ("test", "three-way", 448)
 
 
@@ -58,11 +60,11 @@ class WaterbirdsResult(Result):
     def tables(self) -> list[str]:
         """Each bird on both places, then both birds."""
         rows = [
-            (own.bird, *map(percent, (own.accuracy, other.accuracy, gap)))
-            for own, other, gap in zip(self.cells[::2], self.cells[1::2], self.domain_gap.values(), strict=True)
+            (own.bird, *map(percent, (own.accuracy, other.accuracy)), self.cell(f"gap_{own.bird}"))
+            for own, other in zip(self.cells[::2], self.cells[1::2], strict=True)
         ]
         rows += PUBLISHED if self.published_comparable else ()
-        overall = [(THIS, 100 * self.average, 100 * self.worst_group)]
+        overall = [(THIS, self.cell("average"), self.cell("worst_group"))]
         return [
             markdown((self.task, "own place", "other place", "gap"), rows),
             markdown(("both birds", "average", "worst group"), overall),
@@ -107,11 +109,14 @@ class Waterbirds(Evaluator):
         birds, places = tree.birds[numbers], tree.places[numbers]
         own = np.take_along_axis(scores, birds[:, None], axis=1)
         right = (scores < own).sum(axis=1) == len(names) - 1  # a similarity of NaN is never less
-        cells = tuple(
-            _cell(words, bird, place, right[(birds == bird) & (places == place)])
-            for bird, place in ((0, 0), (0, 1), (1, 1), (1, 0))
-        )
+        cells = tuple(_cell(words, bird, place, right[(birds == bird) & (places == place)]) for bird, place in CELLS)
         settings = (tree.split, self._choices, feeding.image_size)
+        in_cell = np.stack([(birds == bird) & (places == place) for bird, place in CELLS], axis=1)
+        of = {"images": in_cell, "right": in_cell & right[:, None]}
+        ratios = {"average": Ratio("right", "images"), "worst_group": Ratio("right", "images", "lowest")}
+        for own, bird in ((0, words.birds[0]), (2, words.birds[1])):
+            of |= {f"{name} {bird}": of[name][:, own : own + 2] for name in ("images", "right")}
+            ratios[f"gap_{bird}"] = Ratio(f"right {bird}", f"images {bird}", "difference")
         return WaterbirdsResult(
             task="Waterbirds",
             folder=str(tree.folder),
@@ -125,6 +130,7 @@ class Waterbirds(Evaluator):
             worst_group=min(cell.accuracy for cell in cells if cell.images),
             domain_gap={own.bird: _gap(own, other) for own, other in zip(cells[::2], cells[1::2])},
             cells=cells,
+            counts=Counts.of_images(tree.folder, tree.paths, numbers, of, ratios),
             published_comparable=words.is_waterbirds and settings == PUBLISHED_SETTINGS,
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 from clippy_jax.datasets import image_folder, tfds_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import image_pass
-from clippy_jax.evaluators.class_ranks import class_ranks
+from clippy_jax.evaluators.class_ranks import class_ranks, rank_counts, shares_right
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
 from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model
@@ -45,7 +45,7 @@ class ClassificationResult(Result):
 
     def tables(self) -> list[str]:
         """One table; published numbers are of whole validation sets at the training resolution."""
-        rows = [(THIS, 100 * self.top1, 100 * self.top5)]
+        rows = [(THIS, self.cell("top1"), self.cell("top5"))]
         if self.image_size == PUBLISHED_IMAGE_SIZE:
             rows += PUBLISHED.get((self.data_set, self.images + len(self.unreadable)), ())
         return [markdown((self.task, "top-1", "top-5"), rows)]
@@ -67,17 +67,17 @@ class ZeroShotClassification(Evaluator):
         def similarities_and_labels(pixels, labels):
             return similarities(model.encode_image(pixels)[1], classes), labels
 
-        counts = np.zeros((3, len(classes)), np.int64)
-        for _, (scores, labels) in crops.outputs(model, similarities_and_labels, "classification"):
+        of_batches = []
+        for numbers, (scores, labels) in crops.outputs(model, similarities_and_labels, "classification"):
             labelled = labels >= 0
-            scores, labels = scores[labelled], labels[labelled]
-            rank = class_ranks(scores, labels)
-            among = (len(classes), 1, 5)
-            counts += [np.bincount(labels[rank < choices], minlength=len(classes)) for choices in among]
-        images_of, top1_of, top5_of = counts
-        counted = int(images_of.sum())
+            numbers, scores, labels = numbers[labelled], scores[labelled], labels[labelled]
+            of_batches.append((numbers, labels, class_ranks(scores, labels)))
+        numbers, labels, ranks = map(np.concatenate, zip(*of_batches))
+        counted = len(numbers)
         if not counted:
             raise InputError(f"{images.folder} has no image with a label")
+        images_of, top1_of = (np.bincount(of, minlength=len(classes)) for of in (labels, labels[ranks < 1]))
+        top1, top5 = shares_right(ranks, (1, 5))
         return ClassificationResult(
             task="zero-shot classification",
             folder=str(images.folder),
@@ -87,11 +87,12 @@ class ZeroShotClassification(Evaluator):
             prompt_set=images.vocabulary.prompt_set,
             images=counted,
             unreadable=crops.unreadable,
-            top1=float(top1_of.sum() / counted),
-            top5=float(top5_of.sum() / counted),
+            top1=top1,
+            top5=top5,
             per_class_top1={
                 name: float(right / of) if of else None
                 for name, right, of in zip(images.class_folders, top1_of, images_of)
             },
             data_set=images.data_set,
+            counts=rank_counts(images.folder, images.names, numbers, ranks),
         )

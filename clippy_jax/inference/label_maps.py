@@ -7,6 +7,7 @@ padded one, so images of many sizes share one compiled function.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32
 
-from clippy_jax.inference.background import class_of
+from clippy_jax.inference.background import Decision, decide
 
 STRIP_ROWS = 64
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -25,14 +26,17 @@ def padded_length(length: int) -> int:
     return -(-length // STRIP_ROWS) * STRIP_ROWS
 
 
-def interpolation_weights(length: Int[Array, ""] | int, padded: int, patches: int) -> Float[Array, "padded patches"]:
-    """The bilinear interpolation from `patches` to `length` positions as a matrix.
+def interpolation_weights(
+    length: Int[Array, ""] | int, padded: int, inputs: Int[Array, ""] | int, columns: int | None = None
+) -> Float[Array, "padded columns"]:
+    """The bilinear interpolation from `inputs` to `length` positions as a matrix.
 
-    As PyTorch's `interpolate(mode="bilinear", align_corners=False)`; rows past `length` carry no meaning.
+    As PyTorch's `interpolate(mode="bilinear", align_corners=False)`; rows past `length` carry no meaning, columns past
+    `inputs` are 0. There are `columns` columns, by default as many as `inputs`.
     """
-    position = (jnp.arange(padded) + 0.5) * (patches / length) - 0.5
-    position = jnp.clip(position, 0, patches - 1)
-    return jnp.maximum(0, 1 - jnp.abs(position[:, None] - jnp.arange(patches)))
+    position = (jnp.arange(padded) + 0.5) * (inputs / length) - 0.5
+    position = jnp.clip(position, 0, inputs - 1)
+    return jnp.maximum(0, 1 - jnp.abs(position[:, None] - jnp.arange(columns or inputs)))
 
 
 @jax.jit
@@ -55,34 +59,51 @@ def batch_similarity_maps(
 
 
 def label_map(
-    similarities: Float[Array, "h w C"],
+    scores: Float[Array, "R C P"],
+    rows: Float[Array, "H R"],
+    columns: Float[Array, "W C"],
     size: Int[Array, "2"],
-    padded: tuple[int, int],
-    choose: Callable[[Float[Array, "S W C"]], Int32[Array, "S W"]],
+    decision: Decision,
+    refine: Callable[[Float[Array, "H W P"]], Float[Array, "H W P"]] | None = None,
 ) -> Int32[Array, "H W"]:
     """The class of every pixel.
 
     Args:
-      similarities: of every patch with every class.
-      size: height and width of the image in pixels.
-      padded: at least that, and static; both multiples of `STRIP_ROWS`. Labels outside `size` carry no meaning.
-      choose: the class of a pixel by its similarities.
+      scores: of every patch with every name; of all windows side by side where there are several.
+      rows: how much of each row of `scores` a pixel's row has; a multiple of `STRIP_ROWS`.
+      columns: the same of columns.
+      size: height and width of the image in pixels; labels outside carry no meaning.
+      decision: how a pixel gets its class.
+      refine: what is made of all scores before; for it all are held at once.
     """
-    grid_height, grid_width, _ = similarities.shape
-    columns = interpolation_weights(size[1], padded[1], grid_width)
-    rows = interpolation_weights(size[0], padded[0], grid_height)
-    wide = jnp.einsum("Ww,hwc->hWc", columns, similarities, precision=HIGHEST)
+    wide = jnp.einsum("Ww,hwc->hWc", columns, scores, precision=HIGHEST)
+    padded = len(rows), len(columns)
+    in_strips = rows.reshape(-1, STRIP_ROWS, rows.shape[1])
 
-    def strip(strip_rows: Float[Array, "S h"]) -> Int32[Array, "S W"]:
-        return choose(jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST))
+    def strips(function: Callable) -> Any:
+        def strip(strip_rows: Float[Array, "S h"]) -> Any:
+            return function(jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST))
 
-    return jax.lax.map(strip, rows.reshape(-1, STRIP_ROWS, grid_height)).reshape(padded)
+        return jax.tree.map(lambda of: of.reshape(*padded, *of.shape[3:]), jax.lax.map(strip, in_strips))
+
+    if refine is not None:
+        refined = refine(strips(lambda strip: strip))
+        strips = lambda function: function(refined)  # noqa: E731
+    inside = (jnp.arange(padded[0]) < size[0])[:, None] & (jnp.arange(padded[1]) < size[1])
+    return decide(strips, inside, decision)
 
 
-@functools.partial(jax.jit, static_argnames=("padded", "number_of_classes"))
-def _label_map(patches, classes, size, padded, number_of_classes):
-    choose = functools.partial(class_of, classes=number_of_classes)
-    return label_map(similarities(patches, classes), size, padded, choose)
+def stretched_weights(
+    size: Int[Array, "2"], padded: tuple[int, int], grid: tuple[int, int]
+) -> tuple[Float[Array, "H h"], Float[Array, "W w"]]:
+    """`rows` and `columns` of `label_map` for one grid of patches that covers the image."""
+    return tuple(interpolation_weights(size[axis], padded[axis], grid[axis]) for axis in range(2))
+
+
+@functools.partial(jax.jit, static_argnames=("padded", "decision"))
+def _label_map(patches, classes, size, padded, decision):
+    scores = similarities(patches, classes)
+    return label_map(scores, *stretched_weights(size, padded, scores.shape[:2]), size, decision)
 
 
 def name_pixels(
@@ -98,5 +119,6 @@ def name_pixels(
     """
     padded = (padded_length(height), padded_length(width))
     size = np.array([height, width], np.int32)
-    labels = _label_map(patches, classes, size, padded, number_of_classes or len(classes))
+    decision = Decision.folding(len(classes), number_of_classes or len(classes))
+    labels = _label_map(patches, classes, size, padded, decision)
     return np.asarray(labels)[:height, :width]

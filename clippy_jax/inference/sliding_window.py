@@ -1,70 +1,185 @@
-"""Similarity maps of images larger than the model is at home with: window by window, averaged where they overlap."""
+"""Scores of images larger than the model is at home with: window by window, averaged where they overlap.
 
+Stretching a window, adding it up, dividing by how many windows lie over a pixel and stretching the whole to another
+size are all linear along each side. So the windows' maps stand side by side as one large grid of patches, and two
+matrices take it to pixels (`label_maps.label_map`); no map of scores at full size exists.
+"""
+
+import dataclasses
 import functools
-from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.inference import label_maps
 from clippy_jax.inference.model import Model
-from clippy_jax.mesh import batch_sharding
+from clippy_jax.models.clippy import IMAGE_MEAN
+from clippy_jax.models.position_embedding import bicubic_matrix
+
+Stretch = Literal["patches", "bilinear", "bicubic"]
 
 
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where the windows along a side begin, in pixels; the last is moved back to end where the side ends."""
-    return [*range(0, length - window, stride), length - window]
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """The windows along one side of an image, the same for all images with as many of them.
+
+    Attributes:
+      window: pixels of a window.
+      stride: from the beginning of one to that of the next; the last is moved back to end where the image ends.
+      count: how many there are.
+      patch_size: pixels of a patch. What is left of a window beside whole patches is not seen, save with `padded`.
+      padded: whether a window is filled up to whole patches, evenly at both ends.
+      stretch: how a window's patches become pixels; with `patches` they are averaged as they are, and everything is
+        counted in patches, which the window and the stride then are whole numbers of.
+    """
+
+    window: int
+    stride: int
+    count: int
+    patch_size: int
+    padded: bool = False
+    stretch: Stretch = "patches"
+
+    @staticmethod
+    def of(length: int, window: int, stride: int, patch_size: int, padded: bool, stretch: Stretch) -> "Side":
+        """The windows along a side of `length` pixels; a window of 0, or one longer than the side, is the side."""
+        window = min(window or length, length)
+        count = 1 + -(-(length - window) // stride) if length > window else 1
+        return Side(window, stride or window, count, patch_size, padded, stretch)
+
+    @property
+    def length(self) -> int:
+        """The longest side that has so many windows."""
+        return self.window + (self.count - 1) * self.stride
+
+    @property
+    def patches(self) -> int:
+        """Patches along a window."""
+        return (-(-self.window // self.patch_size)) if self.padded else self.window // self.patch_size
+
+    def begins(self, length: Int[Array, ""]) -> Int32[Array, "count"]:
+        """Where the windows of a side of `length` pixels begin."""
+        return jnp.minimum(jnp.arange(self.count) * self.stride, length - self.window)
+
+    def weights(
+        self, length: Int[Array, ""], final: Int[Array, ""], padded: int, is_final: bool = True
+    ) -> Float[Array, "padded count*patches"]:
+        """How much of each patch of each window is in each of `final` pixels of a label map; past them no meaning.
+
+        Args:
+          length: pixels of the side as fed.
+          final: pixels of the side of the label map.
+          padded: at least that, and static.
+          is_final: False for pixels as fed instead of those of the label map, and sums instead of means.
+        """
+        unit = self.patch_size if self.stretch == "patches" else 1
+        window, longest = self.window // unit, self.length // unit
+        place = jnp.arange(longest)[:, None] - self.begins(length) // unit
+        inside = (place >= 0) & (place < window)
+        of_window = jnp.asarray(self._of_window(window))[jnp.clip(place, 0, window - 1)]
+        spread = jnp.where(inside[:, :, None], of_window, 0).reshape(longest, -1)
+        if not is_final:
+            return spread
+        means = spread / jnp.maximum(inside.sum(axis=1, keepdims=True), 1)
+        stretched = label_maps.interpolation_weights(final, padded, length // unit, longest)
+        return jnp.matmul(stretched, means, precision=label_maps.HIGHEST)
+
+    def _of_window(self, window: int) -> Float[Array, "window patches"]:
+        if self.stretch == "patches":
+            return np.eye(window, dtype=np.float32)
+        seen = self.patches * self.patch_size if self.padded else self.window
+        if self.stretch == "bicubic":
+            matrix = bicubic_matrix(self.patches, seen, seen / self.patches)
+        else:
+            matrix = label_maps.interpolation_weights(seen, seen, self.patches)
+        before = (seen - self.window) // 2
+        return matrix[before : before + self.window]
 
 
-def similarity_maps(
-    model: Model, images: UInt8[Array, "B H W 3"], classes: Float[Array, "C D"], window: int, stride: int
-) -> Float[Array, "B h w C"]:
-    """The similarity of every patch with every class, the mean over the windows that hold the patch.
+def window_scores(
+    model: Model,
+    images: UInt8[Array, "B H W 3"],
+    sizes: Int[Array, "B 2"],
+    classes: Float[Array, "P D"],
+    sides: tuple[Side, Side],
+) -> Float[Array, "B R C P"]:
+    """The similarity of every patch of every window with every name, windows side by side.
 
-    The windows are cut at whole patches, so that the maps are averaged on the grid of patches, before any stretching.
     The model sees windows of one size only, whatever the size of the images.
 
     Args:
       model: encodes the windows.
-      images: sharded over the model's mesh.
-      classes: their embeddings.
-      window: pixels along each side of a window, at most H and W; like `stride` a multiple of the patch size.
-      stride: pixels from one window to the next.
+      images: sharded over the model's mesh, padded at the lower right.
+      sizes: height and width of each image in pixels.
+      classes: embeddings of the names.
+      sides: the windows along the height and the width.
     """
-    patch_size = model.config.image.patch_size
-    batch, *lengths, _ = images.shape
-    begins = [starts(length, window, stride) for length in lengths]
-    grid = [length // patch_size for length in lengths]
-    make_zeros = jax.jit(jnp.zeros, static_argnums=0, out_shardings=batch_sharding(model.mesh))
-    sums = make_zeros((batch, *grid, len(classes)))
-    for top in begins[0]:
-        for left in begins[1]:
-            patches, _ = model.encode_image(_cut(images, np.array([top, left]), window))
-            maps = label_maps.batch_similarity_maps(patches, classes, model.mesh)
-            sums = _add(sums, maps, np.array([top, left]) // patch_size)
-    rows, columns = (_windows_over(side, count, patch_size, window // patch_size) for side, count in zip(begins, grid))
-    return sums / (rows[:, None, None] * columns[:, None])
+    rows, columns = sides
+    grid = []
+    for row in range(rows.count):
+        in_row = []
+        for column in range(columns.count):
+            patches, _ = model.encode_image(_cut(images, sizes, row, column, sides))
+            in_row.append(label_maps.batch_similarity_maps(patches, classes, model.mesh))
+        grid.append(jnp.concatenate(in_row, axis=2) if columns.count > 1 else in_row[0])
+    return jnp.concatenate(grid, axis=1) if rows.count > 1 else grid[0]
 
 
-def _windows_over(begins: Sequence[int], patches: int, patch_size: int, window: int) -> Float[np.ndarray, "patches"]:
-    over = np.zeros(patches, np.float32)
-    for begin in begins:
-        over[begin // patch_size : begin // patch_size + window] += 1
-    return over
+@functools.partial(jax.jit, static_argnames="sides")
+def _cut(
+    images: UInt8[Array, "B H W 3"],
+    sizes: Int[Array, "B 2"],
+    row: Int[Array, ""],
+    column: Int[Array, ""],
+    sides: tuple[Side, Side],
+) -> UInt8[Array, "B h w 3"]:
+    """One window of every image, cut or filled up to whole patches."""
+
+    def cut(image: UInt8[Array, "H W 3"], size: Int[Array, "2"]) -> UInt8[Array, "h w 3"]:
+        corner = [side.begins(size[axis])[index] for axis, (side, index) in enumerate(zip(sides, (row, column)))]
+        return jax.lax.dynamic_slice(image, (*corner, 0), (*(side.window for side in sides), 3))
+
+    windows = jax.vmap(cut)(images, sizes)
+    seen = [side.patches * side.patch_size for side in sides]
+    missing = [max(0, length - side.window) for length, side in zip(seen, sides)]
+    padding = [(0, 0), *((count // 2, count - count // 2) for count in missing), (0, 0)]
+    if any(missing):
+        mean = jnp.round(255 * jnp.array(IMAGE_MEAN)).astype(jnp.uint8)  # a zero, once the towers have normalised it
+        outside = jnp.pad(jnp.zeros(windows.shape[:3], bool), padding[:3], constant_values=True)
+        windows = jnp.where(outside[..., None], mean, jnp.pad(windows, padding))
+    return windows[:, : seen[0], : seen[1]]
 
 
-@functools.partial(jax.jit, static_argnames="window")
-def _cut(images: UInt8[Array, "B H W 3"], corner: Int[Array, "2"], window: int) -> UInt8[Array, "B window window 3"]:
-    return jax.lax.dynamic_slice(images, (0, corner[0], corner[1], 0), (len(images), window, window, 3))
+def mean_probabilities(
+    scores: Float[Array, "R C P"], size: Int[Array, "2"], sides: tuple[Side, Side], scale: float
+) -> Float[Array, "H W P"]:
+    """The softmax over names at every pixel as fed, the mean over the windows that hold the pixel; for one image.
 
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _add(
-    sums: Float[Array, "B h w C"],
-    maps: Float[Array, "B window window C"],
-    corner: Int[Array, "2"],
-) -> Float[Array, "B h w C"]:
-    begin = (0, corner[0], corner[1], 0)
-    return jax.lax.dynamic_update_slice(sums, jax.lax.dynamic_slice(sums, begin, maps.shape) + maps, begin)
+    Args:
+      scores: as `window_scores` gives them.
+      size: height and width of the image in pixels; probabilities outside carry no meaning.
+      sides: the windows.
+      scale: what scores are multiplied with before.
+    """
+    rows, columns = (
+        side.weights(size[axis], size[axis], side.length, is_final=False).reshape(side.length, side.count, -1)
+        for axis, side in enumerate(sides)
+    )
+    windows = scores.reshape(sides[0].count, rows.shape[2], sides[1].count, columns.shape[2], -1)
+    total, over = 0.0, 0.0
+    for row in range(sides[0].count):
+        for column in range(sides[1].count):
+            stretched = jnp.einsum(
+                "Hh,Ww,hwp->HWp",
+                rows[:, row],
+                columns[:, column],
+                windows[row, :, column],
+                precision=label_maps.HIGHEST,
+            )
+            inside = (rows[:, row] != 0).any(axis=1)[:, None] & (columns[:, column] != 0).any(axis=1)
+            total += jnp.where(inside[..., None], jax.nn.softmax(scale * stretched), 0)
+            over += inside
+    return total / jnp.maximum(over, 1)[..., None]

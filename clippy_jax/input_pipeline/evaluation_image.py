@@ -52,3 +52,16 @@ def whole_image(image: PIL.Image.Image, image_size: int, patch_size: int) -> UIn
 def resized(image: PIL.Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     """The whole image at a width and height, by antialiased bicubic, then RGB."""
     return np.asarray(image.resize(size, PIL.Image.Resampling.BICUBIC).convert("RGB"))
+
+
+def resized_bilinearly(image: PIL.Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The whole image at a width and height, by bilinear interpolation without antialiasing, as OpenCV has it."""
+    pixels = np.asarray(image.convert("RGB")).astype(np.float32)
+    for axis, length in ((1, size[0]), (0, size[1])):
+        inputs = pixels.shape[axis]
+        position = np.clip((np.arange(length) + 0.5) * (inputs / length) - 0.5, 0, inputs - 1)
+        below = np.minimum(position.astype(int), max(inputs - 2, 0))
+        share = np.expand_dims((position - below).astype(np.float32), (1, 2) if axis == 0 else (0, 2))
+        above = np.minimum(below + 1, inputs - 1)
+        pixels = (1 - share) * pixels.take(below, axis) + share * pixels.take(above, axis)
+    return np.rint(pixels).astype(np.uint8)

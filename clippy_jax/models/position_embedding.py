@@ -27,13 +27,13 @@ def resize_position_embedding(
     if grid == (trained, trained):
         return table
     margin = 0.1 if interpolation == "dino" else 0.0
-    rows, columns = (_bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
+    rows, columns = (bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
     patches = table[0, 1:].reshape(trained, trained, -1)
     patches = jnp.einsum("hi,wj,ijd->hwd", rows, columns, patches, precision=jax.lax.Precision.HIGHEST)
     return jnp.concatenate([table[:, :1], patches.reshape(1, grid[0] * grid[1], -1)], axis=1)
 
 
-def _bicubic_matrix(size: int, new_size: int, scale: float) -> Float[np.ndarray, "new_size size"]:
+def bicubic_matrix(size: int, new_size: int, scale: float) -> Float[np.ndarray, "new_size size"]:
     """Weights that take `size` samples to `new_size` (`align_corners=False`, no antialias, edge samples repeated)."""
     position = (np.arange(new_size) + 0.5) / scale - 0.5
     first = np.floor(position).astype(int)

@@ -14,12 +14,17 @@ from tests.evaluators import trees
 # (layout, image, mask) as a root has them on disk; the values beside their classes are from the data sets' papers.
 FILES = {
     layouts.VOC: ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    layouts.VOC_20: ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
     layouts.PASCAL_CONTEXT_59: ("JPEGImages/{}.jpg", "SegmentationClassContext/{}.png"),
     layouts.PASCAL_CONTEXT_60: ("JPEGImages/{}.jpg", "SegmentationClassContext/{}.png"),
     layouts.ADE20K: ("images/validation/ADE_val_{}.jpg", "annotations/validation/ADE_val_{}.png"),
     layouts.COCO_STUFF: ("val2017/{}.jpg", "stuffthingmaps/val2017/{}.png"),
     layouts.COCO_OBJECT: ("images/val2017/{}.jpg", "annotations/val2017/{}.png"),
     layouts.COCO_PANOPTIC: ("val2017/{}.jpg", "annotations/panoptic_val2017/{}.png"),
+    layouts.CITYSCAPES_19: (
+        "leftImg8bit/val/ulm/ulm_{}_leftImg8bit.png",
+        "gtFine/val/ulm/ulm_{}_gtFine_labelIds.png",
+    ),
     layouts.CITYSCAPES: (
         "leftImg8bit/val/ulm/ulm_{}_leftImg8bit.png",
         "gtFine/val/ulm/ulm_{}_gtFine_labelIds.png",
@@ -27,6 +32,7 @@ FILES = {
 }
 CLASS_OF_VALUE = {
     layouts.VOC: {0: 0, 1: 1, 15: 15, 20: 20, 255: 255},
+    layouts.VOC_20: {0: 255, 1: 0, 15: 14, 20: 19, 255: 255},
     layouts.PASCAL_CONTEXT_59: {0: 255, 1: 0, 59: 58, 255: 255},
     layouts.PASCAL_CONTEXT_60: {0: 0, 1: 1, 59: 59, 255: 255},
     layouts.ADE20K: {0: 255, 1: 0, 13: 12, 150: 149},
@@ -34,6 +40,7 @@ CLASS_OF_VALUE = {
     layouts.COCO_OBJECT: {0: 1, 10: 11, 12: 12, 89: 80, 91: 0, 181: 0, 255: 0},
     layouts.COCO_PANOPTIC: {1: 0, 13: 11, 90: 79, 92: 80, 200: 132},
     layouts.CITYSCAPES: {0: 255, 3: 255, 6: 255, 7: 0, 11: 4, 33: 26},
+    layouts.CITYSCAPES_19: {0: 255, 9: 255, 7: 0, 11: 2, 17: 5, 28: 15, 31: 16, 33: 18},
 }
 
 

@@ -7,7 +7,7 @@ import sklearn.metrics
 import torch
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import attention_masks, grouping, principal_groups
+from clippy_jax.evaluators import grouping, patch_groups
 from clippy_jax.evaluators.grouping import Grouping
 from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
@@ -30,11 +30,11 @@ def add_instances(tree, seed=0):
 def predicted_masks(model, pixels, groups, height, width) -> np.ndarray:
     """Groups of pixels the long way, by PyTorch."""
     if groups == "pca":
-        similarities = np.asarray(principal_groups.centre_similarities(model.encode_image(pixels[None])[0][0]))
+        similarities = np.asarray(patch_groups.centre_similarities(model.encode_image(pixels[None])[0][0]))
         maps = torch.tensor(similarities).permute(2, 0, 1)[None].double()
         maps = torch.nn.functional.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
         return (maps[0].argmax(0) == torch.arange(maps.shape[1])[:, None, None]).numpy()
-    masks = np.array(attention_masks.attention_masks(np.asarray(model.attention(pixels[None])[0])))
+    masks = np.array(patch_groups.attention_masks(np.asarray(model.attention(pixels[None])[0])))
     masks = torch.tensor(masks).float()[None]
     return torch.nn.functional.interpolate(masks, (height, width), mode="nearest-exact")[0].bool().numpy()
 

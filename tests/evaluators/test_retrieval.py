@@ -111,7 +111,7 @@ def test_every_source_gives_what_brute_force_gives(tmp_path, write):
     assert (one.image_to_text, one.text_to_image) == (eight.image_to_text, eight.text_to_image)
     assert (one.images, one.captions, one.unreadable) == (19, sum(counts), ())
     table = one.report()
-    assert f"{100 * expected.recall['5']:.1f} |" in table and "image to text" in table
+    assert f"{100 * expected.recall['5']:.1f} [" in table and "image to text" in table
     assert one.figures()["text_to_image_recall_10"] == one.text_to_image.recall["10"]
 
 

@@ -13,6 +13,7 @@ from tests.evaluators import label_trees, trees
 from tests.evaluators.fake_model import FakeModel
 
 LAYOUTS = {
+    "voc20": layouts.VOC_20,
     "context": layouts.PASCAL_CONTEXT_59,
     "context_background": layouts.PASCAL_CONTEXT_60,
     "ade20k": layouts.ADE20K,
@@ -20,6 +21,7 @@ LAYOUTS = {
     "coco_stuff": layouts.COCO_STUFF,
     "coco_object": layouts.COCO_OBJECT,
     "cityscapes": layouts.CITYSCAPES,
+    "cityscapes19": layouts.CITYSCAPES_19,
 }
 
 
@@ -29,6 +31,9 @@ def write(name, root):
         label_trees.tree(root, LAYOUTS[name], [(40, 48), (48, 40)])
         return root, 2
     match name:
+        case "open_vocabulary":
+            label_trees.tree(root / "cityscapes", layouts.CITYSCAPES_19, [(40, 48)])
+            return root, 1
         case "imagenet" | "imagenet_v2":
             return trees.image_folder(root, 5), 5
         case "voc" | "grouping":

@@ -100,7 +100,7 @@ def test_the_table_stands_beside_the_published_numbers(tree):
     table = result.report()
     own, other = result.cells[2:]
     row = next(line for line in table.splitlines() if line.startswith("| waterbird "))
-    shown = [float(cell) for cell in row.split("|")[2:-1]]
+    shown = [float(cell.split("[")[0]) for cell in row.split("|")[2:-1]]
     expected = [100 * own.accuracy, 100 * other.accuracy, 100 * (own.accuracy - other.accuracy)]
     np.testing.assert_allclose(shown, expected, atol=0.051)
     assert "paper, waterbird" in table and "32.1" in table

@@ -1,11 +1,9 @@
-import functools
-
 import numpy as np
 import pytest
 import torch
 
 from clippy_jax.inference import label_maps
-from clippy_jax.inference.background import class_of
+from clippy_jax.inference.background import Decision
 
 GRIDS = [((4, 4), (64, 64)), ((3, 5), (47, 81)), ((14, 19), (333, 500)), ((6, 2), (5, 1)), ((1, 1), (9, 7))]
 
@@ -49,7 +47,12 @@ def test_name_pixels_takes_the_most_similar_class(grid, size):
 def test_padding_does_not_change_the_labels():
     similarities = np.random.default_rng(2).normal(size=(5, 7, 4)).astype(np.float32)
     size = np.array([50, 70], np.int32)
-    most_similar = functools.partial(class_of, classes=4)
-    tight = np.asarray(label_maps.label_map(similarities, size, (64, 128), most_similar))
-    roomy = np.asarray(label_maps.label_map(similarities, size, (192, 256), most_similar))
+    tight, roomy = (
+        np.asarray(
+            label_maps.label_map(
+                similarities, *label_maps.stretched_weights(size, padded, (5, 7)), size, Decision.folding(4, 4)
+            )
+        )
+        for padded in ((64, 128), (192, 256))
+    )
     np.testing.assert_array_equal(tight[:50, :70], roomy[:50, :70])

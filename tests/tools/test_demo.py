@@ -40,7 +40,7 @@ def test_data_to_segments(tmp_path, monkeypatch, capfd):
     with PIL.Image.open(demo.SEGMENTS) as sheet:
         assert sheet.width > 3 * 224 and sheet.height > 3 * 224
     printed = capfd.readouterr().out
-    assert f" {100 * figures['voc']['miou']:.1f} |" in printed and "$ python -m clippy_jax.segment" in printed
+    assert f" {100 * figures['voc']['miou']:.1f} [" in printed and "$ python -m clippy_jax.segment" in printed
 
     model = clippy_jax.load(str(demo.WORKDIRS["max"]))
     tree = image_folder.read(f"{demo.DATA}/imagenet/val")

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import numpy as np
 import PIL.Image
@@ -9,8 +7,8 @@ import torch
 
 from clippy_jax.datasets import label_layouts as layouts
 from clippy_jax.errors import InputError
+from clippy_jax.evaluators.protocols import Protocol
 from clippy_jax.evaluators.segmentation import Segmentation
-from clippy_jax.evaluators.segmentation_options import SegmentationOptions
 from clippy_jax.mesh import batch_sharding
 from tests.evaluators import label_trees
 from tests.evaluators.fake_model import PATCH, FakeModel
@@ -30,7 +28,7 @@ class OneByOne(FakeModel):
 def similarity_maps(model, pixels, prompts, options) -> torch.Tensor:
     """Window by window in NumPy: the mean over all windows that hold a patch."""
     height, width, _ = pixels.shape
-    window, stride = (options.window or None), options.stride
+    window, stride = (options.window or None), options.window_stride
     sums, over = 0, np.zeros((height // PATCH, width // PATCH, 1))
     sums = np.zeros((*over.shape[:2], len(prompts)))
     tops = sorted({min(top, height - window) for top in range(0, height, stride)}) if window else [0]
@@ -71,24 +69,22 @@ def reference(images, truths, layout, options, size=48):
 @pytest.mark.parametrize(
     "layout, options",
     [
-        (layouts.ADE20K, SegmentationOptions()),
-        (layouts.CITYSCAPES, SegmentationOptions(resize="square")),
-        (layouts.COCO_STUFF, SegmentationOptions(window=32, stride=24)),
-        (layouts.COCO_PANOPTIC, SegmentationOptions(window=48)),
-        (layouts.COCO_OBJECT, SegmentationOptions(background="similarity", threshold=0.4)),
-        (layouts.PASCAL_CONTEXT_60, SegmentationOptions(background="probability", threshold=0.55, window=24, stride=8)),
-        (layouts.VOC, SegmentationOptions(background="similarity", threshold=0.3, resize="square")),
+        (layouts.ADE20K, {}),
+        (layouts.CITYSCAPES, dict(resize="square")),
+        (layouts.COCO_STUFF, dict(window=32, stride=24)),
+        (layouts.COCO_PANOPTIC, dict(window=48)),
+        (layouts.COCO_OBJECT, dict(background="similarity", threshold=0.4)),
+        (layouts.PASCAL_CONTEXT_60, dict(background="probability", threshold=0.55, window=24, stride=8)),
+        (layouts.VOC, dict(background="similarity", threshold=0.3, resize="square")),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_equals_brute_force_on_one_device_and_on_eight(tmp_path, layout, options):
     images, truths = label_trees.tree(tmp_path, layout, SIZES)
     one, eight = (
-        Segmentation(str(tmp_path), layout, **dataclasses.asdict(options)).run(OneByOne(devices), **SETTINGS)
-        for devices in (1, 8)
+        Segmentation(str(tmp_path), layout, **options).run(OneByOne(devices), **SETTINGS) for devices in (1, 8)
     )
-    if not options.stride and options.window:
-        options = SegmentationOptions(window=48, stride=24)
+    options = Protocol(**options)
     expected = reference(images, truths, layout, options)
     np.testing.assert_array_equal(one.confusion, expected)
     assert one.confusion == eight.confusion
@@ -99,12 +95,14 @@ def test_equals_brute_force_on_one_device_and_on_eight(tmp_path, layout, options
 
 
 def test_a_result_names_its_options():
-    options = SegmentationOptions("square", window=224, stride=112, background="similarity", threshold=0.25)
+    words = layouts.VOC.vocabulary
+    options = Protocol(resize="square", window=224, stride=112, background="similarity", threshold=0.25)
     assert options.resolution(448) == "448x448, both sides, whole image, in windows of 224 at strides of 112; " + (
         "labels at full size"
     )
-    assert options.prompt_set("VOC").endswith("where the best similarity is below 0.25")
-    assert SegmentationOptions().resolution(224) == "short side 224, whole image; labels at full size"
+    assert options.prompt_set(words).endswith("not prompted: it is where the best similarity is below 0.25")
+    assert Protocol().resolution(224) == "short side 224, whole image; labels at full size"
+    assert Protocol().prompt_set(words) == words.prompt_set
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Bottom-up groups of patches: each goes to the principal component that it is most similar to (paper, section 3.5).
+"""Bottom-up groups of patches, made without any words.
+
+The paper's: each patch goes to the principal component that it is most similar to (section 3.5). DINO's: where each
+head of the last block looks (Caron et al., 2021, figure 4).
 
 The paper says which components are the centres and how a patch chooses; three things it leaves open are decided here.
 
@@ -13,11 +16,12 @@ The Jaccard similarity depends on all three (`docs/speed.md`).
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from clippy_jax.inference.label_maps import HIGHEST
 
 CENTRES = 8
+MASS = 0.6  # of a head's attention
 # Patches vary along a component if it is by more than rounding: of unit vectors, and beside the first component.
 LEAST_VARIANCE = 1e-10
 LEAST_SHARE = 1e-6
@@ -51,3 +55,17 @@ def centre_similarities(patches: Float[Array, "h w D"], centres: int = CENTRES) 
     cosines = jnp.where(farthest < 0, -scores, scores) / jnp.maximum(lengths, 1e-12)
     varies = squares > jnp.maximum(LEAST_VARIANCE * len(rows), LEAST_SHARE * squares[0])
     return jnp.where(varies, cosines, 0).reshape(height, width, count)
+
+
+def attention_masks(attention: Float[Array, "heads h w"], mass: float = MASS) -> Bool[Array, "heads h w"]:
+    """The patches that together hold a share of the CLS token's attention, the most attended first.
+
+    A patch is kept while those before it hold less than `mass` of what the head pays to all patches, so the mask holds
+    at least `mass`, and no patch can be spared.
+    """
+    flat = attention.reshape(attention.shape[0], -1)
+    order = jnp.argsort(-flat, axis=1)
+    descending = jnp.take_along_axis(flat, order, axis=1)
+    held = jnp.cumsum(descending, axis=1)
+    kept = held - descending < mass * held[:, -1:]
+    return jnp.take_along_axis(kept, jnp.argsort(order, axis=1), axis=1).reshape(attention.shape)

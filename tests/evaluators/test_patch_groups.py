@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import sklearn.decomposition
+import torch
 
-from clippy_jax.evaluators import principal_groups
+from clippy_jax.evaluators import patch_groups
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -29,16 +30,39 @@ def test_equals_scikit_learn(grid, features):
     expected = reference(patches)
     if np.prod(grid) <= features:  # as many patches have one component less than there are of them
         expected[..., grid[0] * grid[1] - 1 :] = 0
-    ours = principal_groups.centre_similarities(patches)
+    ours = patch_groups.centre_similarities(patches)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_patches_of_one_kind_are_one_group_and_of_two_kinds_two():
     one, other = unit(np.random.default_rng(0).normal(size=(2, 32)))
     patches = np.broadcast_to(one, (7, 9, 32)).copy()
-    np.testing.assert_array_equal(principal_groups.centre_similarities(patches), np.zeros((7, 9, 8)))
+    np.testing.assert_array_equal(patch_groups.centre_similarities(patches), np.zeros((7, 9, 8)))
     patches[2:4, 3:6] = other
-    group = principal_groups.centre_similarities(patches).argmax(-1)
+    group = patch_groups.centre_similarities(patches).argmax(-1)
     expected = np.ones((7, 9))
     expected[2:4, 3:6] = 0  # fewer, so farther from the mean
     np.testing.assert_array_equal(group, expected)
+
+
+def dino_masks(attention: torch.Tensor, mass: float) -> np.ndarray:
+    """As DINO's text has it: the patches that are left once the least attended, 1 - mass together, are gone."""
+    heads = attention.reshape(len(attention), -1).double()
+    values, order = heads.sort(dim=1)
+    kept = (values / values.sum(dim=1, keepdim=True)).cumsum(dim=1) > 1 - mass
+    return torch.zeros_like(kept).scatter(1, order, kept).reshape(attention.shape).numpy()
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (14, 19), (1, 1)])
+@pytest.mark.parametrize("mass", [0.6, 0.9])
+def test_equals_dinos_rule(grid, mass):
+    attention = torch.tensor(np.random.default_rng(1).exponential(size=(6, *grid)).astype(np.float32))
+    ours = patch_groups.attention_masks(attention.numpy(), mass)
+    np.testing.assert_array_equal(ours, dino_masks(attention, mass))
+
+
+def test_by_hand():
+    attention = np.array([[[0.05, 0.3], [0.25, 0.1]], [[0.0, 0.0], [0.02, 0.0]]], np.float32)
+    # 0.3 + 0.25 of 0.7 is the first to reach 60 %; the second head looks at one patch only.
+    expected = [[[False, True], [True, False]], [[False, False], [True, False]]]
+    np.testing.assert_array_equal(patch_groups.attention_masks(attention), expected)
