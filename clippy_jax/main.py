@@ -67,6 +67,7 @@ def main(argv: list[str]) -> None:
     config = parse(_CONFIG.value)
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes warnings as it is imported
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would say that it is there; JAX computes here
     # Imported here so that a wrong command is answered at once.
     from clippy_jax import processes
     from clippy_jax.run.compilation import keep_programs

@@ -17,7 +17,9 @@ from ml_collections import ConfigDict
 EVALUATIONS = (
     "imagenet",
     "imagenet_v2",
+    "open_vocabulary",
     "voc",
+    "voc20",
     "context",
     "context_background",
     "ade20k",
@@ -25,6 +27,7 @@ EVALUATIONS = (
     "coco_stuff",
     "coco_object",
     "cityscapes",
+    "cityscapes19",
     "grouping",
     "waterbirds",
     "retrieval",
