@@ -23,7 +23,6 @@ def test_braces_name_files_in_order(tmp_path):
         "{folder}/*.tar",
         "{folder}/[ab].tar",
         "{folder}/**.tar",
-        "{folder}/../*/?.tar",
         "~",
         "~/?.tar",
     ],
