@@ -22,6 +22,8 @@ def expand_files(pattern: str) -> list[pathlib.Path]:
     Raises:
       InputError: a brace range is empty, unfinished or too large, a folder or a file is missing.
     """
+    if "\0" in pattern:
+        raise InputError(f"{KEY}: {pattern!r} is no path")
     if "://" in pattern:
         raise InputError(f"{KEY}: {pattern!r} is a remote address; copy or mount the files and give their local path")
     for whole, first, last in ((match[0], match[1], match[2]) for match in _RANGE.finditer(pattern)):
@@ -52,13 +54,13 @@ def expand_files(pattern: str) -> list[pathlib.Path]:
 
 def _named(path: pathlib.Path) -> list[pathlib.Path]:
     """The file; the tars in a folder; the files that fit a pattern. Names that start with a dot are no data."""
-    if glob.has_magic(path.name) and not os.path.exists(path):
-        found = path.parent.glob(path.name)
+    if glob.has_magic(str(path)) and not os.path.exists(path):
+        found = glob.glob(str(path))
     elif os.path.isdir(path):
         found = path.glob("*.tar")
     else:
         return [path]
-    files = sorted(file for file in found if not file.name.startswith("."))
+    files = sorted(file for file in map(pathlib.Path, found) if not file.name.startswith("."))
     if not files:
         raise InputError(
             f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar"

@@ -2,13 +2,14 @@
 
 import bisect
 import pathlib
+import tarfile
 from collections.abc import Sequence
 
 import numpy as np
 
 from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.open_files import OpenFiles
-from clippy_jax.datasets.sample import BadCounts, Sample
+from clippy_jax.datasets.sample import BadCounts, Sample, StorageAway
 
 _LONGEST_CAPTION = 2**16  # bytes that are read of one; no text tower takes in more
 
@@ -44,5 +45,10 @@ class ShardSource:
         return Sample(image, caption.decode("utf-8", "replace"))
 
     def name(self, index: int) -> str:
-        """The shard and the image's offset in it; raises nothing."""
-        return f"{self._shards[bisect.bisect_right(self._ends, index)]} at byte {self._image_offsets[index]:,}"
+        """The shard and the image in it, by its header, which stands before it; a very long name is cut."""
+        shard, offset = bisect.bisect_right(self._ends, index), int(self._image_offsets[index])
+        try:
+            header = self._files.read(shard, offset - tarfile.BLOCKSIZE, tarfile.LENGTH_NAME)
+        except StorageAway:
+            return f"{self._shards[shard]} at byte {offset:,}"
+        return f"{self._shards[shard]}: {header.split(bytes(1))[0].decode('utf-8', 'replace')}"

@@ -33,6 +33,7 @@ def open_source(config: InputConfig, process_index: int = 0, process_count: int 
         raise InputError(f"{patterns.KEY} is {config.train!r}; give a tar pattern, a table, tfds:NAME or {SYNTHETIC}")
     files = {part: patterns.expand_files(part) for part in parts if not _is_named(part)}
 
+    columns = config.image_column, config.caption_column
     sources: list[Source] = []
     for part in parts:
         if part == SYNTHETIC:
@@ -42,7 +43,6 @@ def open_source(config: InputConfig, process_index: int = 0, process_count: int 
         else:
             for is_table, group in itertools.groupby(files[part], _is_table):
                 if is_table:
-                    columns = config.image_column, config.caption_column
                     sources.extend(TableSource(table, *columns) for table in group)
                 else:
                     sources.append(ShardSource(list(group), config.index_folder, process_index, process_count))

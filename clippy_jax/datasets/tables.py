@@ -80,7 +80,8 @@ class TableSource:
 
     def path(self, index: int) -> str:
         """Of the image file of a sample."""
-        return os.path.join(self.folder, os.path.expanduser(self.paths[index]))
+        path = self.paths[index]
+        return os.path.join(self.folder, os.path.expanduser(path) if path.startswith("~/") else path)
 
     def __len__(self) -> int:
         return len(self.paths)

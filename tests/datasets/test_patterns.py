@@ -15,7 +15,18 @@ def test_braces_name_files_in_order(tmp_path):
     assert [file.name for file in expand_files(f"{tmp_path}/{{b,00009}}.tar")] == ["b.tar", "00009.tar"]
 
 
-@pytest.mark.parametrize("pattern", ["{folder}", "{folder}/", "{folder}/*.tar", "{folder}/[ab].tar", "~", "~/?.tar"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{folder}",
+        "{folder}/",
+        "{folder}/*.tar",
+        "{folder}/[ab].tar",
+        "{folder}/**.tar",
+        "~",
+        "~/?.tar",
+    ],
+)
 def test_globs_and_folders_name_files_by_name_but_those_that_start_with_a_dot(tmp_path, monkeypatch, pattern):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("b.tar", "a.tar", "._a.tar", "a.tar.index.npz", "notes.txt"):
@@ -42,6 +53,7 @@ def test_a_file_with_brackets_in_its_name_is_that_file(tmp_path):
         ("{folder}/{{0..999999999}}.tar", r"the range \{0..999999999\} .* names more than 1,000,000 files"),
         ("{folder}/{{0..999}}{{0..999}}{{0..999}}.tar", "names more than 1,000,000 files"),
         ("{folder}/" + "{{" * 9999 + "}}" * 9999, "hold no range"),
+        ("{folder}/\0.tar", "is no path"),
         ("~no one/0.tar", "~no one does not exist"),
         ("gs://bucket/{{00000..00003}}.tar", "is a remote address"),
     ],

@@ -21,6 +21,7 @@ def test_every_sample_is_read_from_any_thread(source, photo, encoded):
         samples = list(pool.map(source.__getitem__, list(range(23)) * 20))
     for i, sample in enumerate(samples):
         assert sample == (encoded(photo(i % 23), quality=90), f"photo {i % 23}")
+    assert source.name(22).endswith("/00002.tar: 000000022.jpg")
 
 
 def test_more_shards_than_files_that_may_be_open(source, monkeypatch):

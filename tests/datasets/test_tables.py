@@ -100,10 +100,12 @@ def test_no_row_is_lost_without_a_count(tmp_path, ending, rows, kept, left_out):
 
 def test_a_missing_image_is_a_bad_sample(tmp_path, images):
     table = tmp_path / "pairs.csv"
-    table.write_text("filepath,caption\nimages/9.jpg,gone\nimages/0.jpg,good\nimages,folder\nimages/\0.jpg,no\n")
+    table.write_text(
+        "filepath,caption\nimages/9.jpg,gone\nimages/0.jpg,good\nimages,folder\nimages/\0.jpg,no\n~\0,no\n"
+    )
     source = TableSource(table)
     assert source[1] == (b"image 0", "good")
-    for index in (0, 2, 3):
+    for index in (0, 2, 3, 4):
         with pytest.raises(BadSample, match="missing"):
             source[index]
 
