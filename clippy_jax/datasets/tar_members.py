@@ -1,22 +1,20 @@
 """The files in a tar archive, from its headers alone, in one pass and little memory, whatever was done to it.
 
-Archives from the web are cut, patched and joined; `tarfile` hangs on some of them and stops early on others. Here the
-search goes on, after what is no header, block by block to the next sound one (headers carry a checksum), and no number
-in a header is believed beyond the size of the file.
+Archives from the web are cut, patched and joined. Python's `tarfile` parses a header; walking through such an archive,
+it hangs on some and stops early on others. Here the search goes on, after what is no header, block by block to the next
+sound one (headers carry a checksum), and no number in a header is believed beyond the size of the file.
 """
 
 import enum
 import os
 import re
+import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_BLOCK = 512  # bytes
-_REGULAR = (b"0", b"\0", b"7")
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
-_PAX, _GNU_NAME = b"x", b"L"
-_EXTENSIONS = (_PAX, _GNU_NAME)
-_ABOUT_THE_NEXT = (*_EXTENSIONS, b"K", b"g")
+_EXTENSIONS = (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+_ABOUT_THE_NEXT = (*_EXTENSIONS, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE)
 _LONGEST_EXTENSION = 2**16  # bytes that a long name or a pax header may take
 _PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=")
 
@@ -47,7 +45,7 @@ def members(file: int, size: int) -> Iterator[Member | Gap]:
     offset, last = 0, None  # the gap that the last block belongs to
     extended: dict[bytes, bytes] = {}  # what an extension header says about the next member
     while offset < size:
-        block = os.pread(file, _BLOCK, offset)
+        block = os.pread(file, tarfile.BLOCKSIZE, offset)
         start = offset + len(block)
         if not block:
             break  # the file has shrunk
@@ -57,50 +55,33 @@ def members(file: int, size: int) -> Iterator[Member | Gap]:
             offset, last, extended = start, Gap.END, {}
             continue
         try:
-            name, kind, length = _header(block)
-            length = int(extended.pop(b"size", length))
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            kind, length = header.type, int(extended.pop(b"size", header.size))
             if not 0 <= length <= size - start:
                 raise ValueError("a member beyond the end")
             if kind in _EXTENSIONS:
                 extended |= _extension(kind, os.pread(file, min(length, _LONGEST_EXTENSION), start), length)
-        except ValueError:
+        except (ValueError, tarfile.HeaderError):
             offset, last, extended = start, Gap.DAMAGED, {}
             continue
         if last is Gap.DAMAGED:
             yield last
-        offset, last = start + (0 if kind in _WITHOUT_CONTENT else -(-length // _BLOCK) * _BLOCK), None
-        name = extended.get(b"path", name)
-        if kind in _REGULAR and not name.endswith(b"/"):  # a folder of a v7 archive
-            yield Member(name.decode("utf-8", "surrogateescape"), start, length)
+        blocks = 0 if kind in _WITHOUT_CONTENT else -(-length // tarfile.BLOCKSIZE)
+        offset, last = start + blocks * tarfile.BLOCKSIZE, None
+        if header.isreg() and not header.issparse():
+            name = extended[b"path"].decode("utf-8", "surrogateescape") if b"path" in extended else header.name
+            yield Member(name, start, length)
         if kind not in _ABOUT_THE_NEXT:
             extended = {}
     if last is not Gap.END:
         yield Gap.TRUNCATED
 
 
-def _header(block: bytes) -> tuple[bytes, bytes, int]:
-    """Name, type and length of a member; raises `ValueError` for what is no header."""
-    claimed = _number(block[148:156])
-    unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    if claimed != unsigned and claimed != unsigned - 256 * sum(byte > 127 for byte in block):  # old programs' is signed
-        raise ValueError("bad checksum")
-    name, prefix = block[:100].split(b"\0")[0], block[345:500].split(b"\0")[0]
-    if prefix and block[257:263] == b"ustar\0":  # GNU and v7 archives have something else there
-        name = prefix + b"/" + name
-    return name, block[156:157], _number(block[124:136])
-
-
-def _number(field: bytes) -> int:
-    if field[:1] == b"\x80":  # GNU's form of large numbers
-        return int.from_bytes(field[1:], "big")
-    return int(field.split(b"\0")[0].strip() or b"0", 8)
-
-
 def _extension(kind: bytes, content: bytes, length: int) -> dict[bytes, bytes]:
     """The records of a pax header, or GNU's long name as one; raises `ValueError` where they are unsound."""
     if length != len(content):
         raise ValueError("a long extension")
-    if kind == _GNU_NAME:
+    if kind == tarfile.GNUTYPE_LONGNAME:
         return {b"path": content.split(b"\0")[0]}
     records, position = {}, 0
     while match := _PAX_RECORD.match(content, position):

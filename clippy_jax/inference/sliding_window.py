@@ -65,7 +65,7 @@ class Side:
         return jnp.minimum(jnp.arange(self.count) * self.stride, length - self.window)
 
     def weights(
-        self, length: Int[Array, ""], final: Int[Array, ""], padded: int, is_final: bool = True
+        self, length: Int[Array, ""], final: Int[Array, ""], padded: int
     ) -> Float[Array, "padded count*patches"]:
         """How much of each patch of each window is in each of `final` pixels of a label map; past them no meaning.
 
@@ -73,21 +73,19 @@ class Side:
           length: pixels of the side as fed.
           final: pixels of the side of the label map.
           padded: at least that, and static.
-          is_final: False for pixels as fed instead of those of the label map, and sums instead of means.
         """
         unit = self.patch_size if self.stretch == "patches" else 1
         window, longest = self.window // unit, self.length // unit
         place = jnp.arange(longest)[:, None] - self.begins(length) // unit
         inside = (place >= 0) & (place < window)
-        of_window = jnp.asarray(self._of_window(window))[jnp.clip(place, 0, window - 1)]
+        of_window = jnp.asarray(self.of_window(window))[jnp.clip(place, 0, window - 1)]
         spread = jnp.where(inside[:, :, None], of_window, 0).reshape(longest, -1)
-        if not is_final:
-            return spread
         means = spread / jnp.maximum(inside.sum(axis=1, keepdims=True), 1)
         stretched = label_maps.interpolation_weights(final, padded, length // unit, longest)
         return jnp.matmul(stretched, means, precision=label_maps.HIGHEST)
 
-    def _of_window(self, window: int) -> Float[Array, "window patches"]:
+    def of_window(self, window: int) -> Float[Array, "window patches"]:
+        """How much of each patch is in each of the pixels (or patches) of a window."""
         if self.stretch == "patches":
             return np.eye(window, dtype=np.float32)
         seen = self.patches * self.patch_size if self.padded else self.window
@@ -164,22 +162,17 @@ def mean_probabilities(
       sides: the windows.
       scale: what scores are multiplied with before.
     """
-    rows, columns = (
-        side.weights(size[axis], size[axis], side.length, is_final=False).reshape(side.length, side.count, -1)
-        for axis, side in enumerate(sides)
-    )
-    windows = scores.reshape(sides[0].count, rows.shape[2], sides[1].count, columns.shape[2], -1)
-    total, over = 0.0, 0.0
+    rows, columns = (side.of_window(side.window) for side in sides)
+    begins = [side.begins(size[axis]) for axis, side in enumerate(sides)]
+    windows = scores.reshape(sides[0].count, rows.shape[1], sides[1].count, columns.shape[1], -1)
+    total = jnp.zeros((sides[0].length, sides[1].length, scores.shape[-1] + 1))  # the last counts windows
+
     for row in range(sides[0].count):
         for column in range(sides[1].count):
-            stretched = jnp.einsum(
-                "Hh,Ww,hwp->HWp",
-                rows[:, row],
-                columns[:, column],
-                windows[row, :, column],
-                precision=label_maps.HIGHEST,
-            )
-            inside = (rows[:, row] != 0).any(axis=1)[:, None] & (columns[:, column] != 0).any(axis=1)
-            total += jnp.where(inside[..., None], jax.nn.softmax(scale * stretched), 0)
-            over += inside
-    return total / jnp.maximum(over, 1)[..., None]
+            window = windows[row, :, column]
+            stretched = jnp.einsum("Hh,Ww,hwp->HWp", rows, columns, window, precision=label_maps.HIGHEST)
+            shares = jnp.pad(jax.nn.softmax(scale * stretched), ((0, 0), (0, 0), (0, 1)), constant_values=1)
+            corner = (begins[0][row], begins[1][column], 0)
+            shares += jax.lax.dynamic_slice(total, corner, shares.shape)
+            total = jax.lax.dynamic_update_slice(total, shares, corner)
+    return total[..., :-1] / jnp.maximum(total[..., -1:], 1)
