@@ -108,6 +108,11 @@ def test_classes_are_embedded_once_for_each_checkpoint(tmp_path, checkpoint):
         (["--voc=TREE", "--voc_protocol=other"], "--voc_protocol: invalid choice: 'other'"),
         (["--imagenet=TREE", "--voc_protocol=public"], "--voc_protocol belongs to an evaluation that is not asked for"),
         (["--voc=TREE", "--segmentation_stride=8"], "stride=8 needs a window"),
+        (["--voc=TREE", "--segmentation_protocol=other"], "protocol 'other' is not known; known here: standard"),
+        (
+            ["--voc=TREE", "--voc_protocol=public", "--segmentation_protocol=sclip"],
+            "--voc_protocol and --segmentation_protocol say the same; give one of them",
+        ),
         (["--waterbirds=TREE"], "metadata.csv does not exist"),
         (["--knn=TREE"], "train is not a folder; "),
         (["--voc=TREE", "--voc_split=test"], "test.txt does not exist; splits of this tree: val"),

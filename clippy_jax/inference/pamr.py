@@ -31,7 +31,9 @@ def refine(
       dilations: how far away the eight pixels are that a pixel takes scores from.
     """
 
-    def moved(array: Float[Array, "H W D"], step: tuple[int, int], dilation: int) -> Float[Array, "H W D"]:
+    def moved(
+        array: Float[Array, "H W D"], step: Sequence[int] | Int[Array, "2"], dilation: int | Int[Array, ""]
+    ) -> Float[Array, "H W D"]:
         rows, columns = (
             jnp.clip(jnp.arange(array.shape[axis]) + dilation * step[axis], 0, size[axis] - 1) for axis in range(2)
         )
@@ -43,7 +45,14 @@ def refine(
     alike = jnp.stack([-jnp.abs(image - moved(image, *place)) for place in neighbours])
     weights = jax.nn.softmax((alike / (1e-8 + CONTRAST * deviation)).mean(axis=-1), axis=0)
 
+    steps, distances = (jnp.array(of) for of in zip(*neighbours))
+
     def take_over(_: int, scores: Float[Array, "H W P"]) -> Float[Array, "H W P"]:
-        return sum(weight[..., None] * moved(scores, *place) for weight, place in zip(weights, neighbours))
+        def add(total: Float[Array, "H W P"], neighbour) -> tuple[Float[Array, "H W P"], None]:
+            weight, *place = neighbour
+            return total + weight[..., None] * moved(scores, *place), None
+
+        # One neighbour after the other: all at once would be as many copies of the scores.
+        return jax.lax.scan(add, jnp.zeros_like(scores), (weights, steps, distances))[0]
 
     return jax.lax.fori_loop(0, iterations, take_over, scores)
