@@ -7,6 +7,7 @@ from clippy_jax.config import TaskConfig
 from clippy_jax.errors import InputError
 from clippy_jax.run.workdir import (
     config_overview,
+    make_workdir,
     prepare_workdir,
     read_config,
     read_model,
@@ -145,13 +146,13 @@ def test_tokenizer_folder_without_a_model_is_refused_before_anything_is_written(
     (tokenizer / "spiece.model").unlink()
     with pytest.raises(InputError, match="tokenizer: .* holds neither spiece.model nor tokenizer.json"):
         prepare_workdir(tmp_path / "run", config)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()
 
 
-def test_unwritable_workdir_is_refused(tmp_path, config):
+def test_unwritable_workdir_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=f"--workdir={tmp_path}/file/run cannot be written: Not a directory"):
-        prepare_workdir(tmp_path / "file" / "run", config)
+        make_workdir(tmp_path / "file" / "run")
 
 
 def test_folder_that_is_no_workdir_is_named(tmp_path):
