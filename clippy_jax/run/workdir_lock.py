@@ -24,6 +24,7 @@ from clippy_jax.errors import InputError
 
 BEAT_SECONDS = 10.0  # between two signs of life
 BEATS_MISSED = 3  # after which a run on another machine counts as dead
+_READS, _SECONDS_BETWEEN_READS = 5, 0.02  # before a file that says nothing is believed
 
 
 @contextlib.contextmanager
@@ -101,11 +102,15 @@ def _system_lock(path: epath.Path) -> Iterator[bool | None]:
 
 def _read(path: epath.Path) -> dict:
     """Who writes there, and the number of the last sign of life; nothing where nobody does."""
-    try:
-        holder = json.loads(path.read_text())
-        return holder if {"machine", "process", "run", "beat"} <= holder.keys() else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    for _ in range(_READS):
+        try:
+            holder = json.loads(path.read_text())
+            if {"machine", "process", "run", "beat"} <= holder.keys():
+                return holder
+        except (OSError, ValueError, AttributeError):
+            pass
+        time.sleep(_SECONDS_BETWEEN_READS)  # it may be in the middle of being written
+    return {}
 
 
 def _write(path: epath.Path, holder: dict, beat: int) -> None:

@@ -81,6 +81,16 @@ def test_a_damaged_lock_file_holds_nobody_up(tmp_path, content):
         pass
 
 
+def test_a_lock_in_the_middle_of_being_written_is_read_again(tmp_path):
+    with workdir_lock.hold(tmp_path):
+        written = (tmp_path / "lock").read_text()
+        (tmp_path / "lock").write_text("")
+        threading.Timer(0.03, (tmp_path / "lock").write_text, (written,)).start()
+        with pytest.raises(InputError, match=f"process {os.getpid()} on"):
+            with workdir_lock.hold(tmp_path):
+                pass
+
+
 def test_without_the_systems_lock_the_signs_of_life_decide(tmp_path, monkeypatch):
     def unsupported(*args):
         raise OSError(37, "No locks available")
