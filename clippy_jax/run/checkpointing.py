@@ -46,7 +46,6 @@ class Checkpointer:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._config = config
-        self._max_steps_lost = config.max_steps_lost
         self._clock_every_steps = clock_every_steps
         self._clock = clock
         self._last_save_time = clock()
@@ -135,7 +134,7 @@ class Checkpointer:
 
     def _set_aside(self, damaged: Mapping[int, str], sound: int) -> None:
         """Renames damaged checkpoints, so that their steps can be saved again, and says so."""
-        lost, bound = max(damaged, default=sound) - sound, self._max_steps_lost
+        lost, bound = max(damaged, default=sound) - sound, self._config.max_steps_lost
         if bound and lost > bound:
             newest = self._manager.directory / str(max(damaged))
             raise InputError(
