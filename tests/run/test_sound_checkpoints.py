@@ -1,5 +1,6 @@
 """Checkpoints damaged in every way that a file or a folder can be; the newest sound one serves."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -113,6 +114,20 @@ def test_no_sound_checkpoint_is_refused_in_one_line_and_nothing_is_renamed(workd
         restore(workdir)
     assert "\n" not in str(error.value)
     assert steps_in(workdir) == [5, 9]
+
+
+@pytest.mark.parametrize(("bound", "refused"), [(3, True), (4, False), (0, False)])
+def test_a_run_that_would_lose_more_than_allowed_is_refused(workdir, bound, refused):
+    """The newest checkpoint is of step 9 and damaged, the one before of step 5."""
+    (workdir / "checkpoints" / "9" / "state" / "manifest.ocdbt").write_bytes(b"")
+    config = dataclasses.replace(NEVER, max_steps_lost=bound)
+    with Checkpointer(workdir, config, clock_every_steps=1) as checkpointer:
+        if refused:
+            with pytest.raises(InputError, match="would lose 4 steps, more than config.checkpoint.max_steps_lost=3"):
+                checkpointer.restore(abstract(make_state(), "replicated"))
+        else:
+            assert int(checkpointer.restore(abstract(make_state(), "replicated")).step) == 5
+    assert steps_in_numbers(workdir) == ([5, 9] if refused else [5])
 
 
 def test_a_checkpoint_without_digests_is_read(workdir):
