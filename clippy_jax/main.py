@@ -6,7 +6,6 @@ python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """
 
-import os
 import signal
 import sys
 
@@ -66,10 +65,11 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{argv[1]!r} is not a flag; options look like --config.input.batch_size=256")
     config = parse(_CONFIG.value)
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes warnings as it is imported
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would say that it is there; JAX computes here
     # Imported here so that a wrong command is answered at once.
     from clippy_jax import processes
+    from clippy_jax.host_tensorflow import import_tensorflow
+
+    import_tensorflow()  # before clu does
     from clippy_jax.run.compilation import keep_programs
     from clippy_jax.train import train_and_evaluate
 

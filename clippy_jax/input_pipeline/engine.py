@@ -6,13 +6,11 @@ that releases Python's global lock, which TensorFlow's own image operations do n
 """
 
 import atexit
-import contextlib
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from jaxtyping import Shaped, UInt8
 
 from clippy_jax.datasets.sample import StorageAway
 from clippy_jax.errors import InputError
+from clippy_jax.host_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,17 +30,6 @@ _ALIGNMENT = 64  # bytes
 PATIENCE = 300.0  # seconds that storage may be away
 
 Rows = tuple[Shaped[np.ndarray, "rows ..."], ...]
-
-
-def tensorflow() -> ModuleType:
-    """TensorFlow, kept off the GPUs, which are JAX's. Imported here alone and only when data is read."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and announced on stderr
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # somebody has used it before: then they have decided
-        tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def empty_bytes(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
@@ -73,7 +61,7 @@ class ParallelBatches:
           end: the batch before which they end; None for never.
           row: a structure of `tf.TensorSpec`, as a batch's arrays without their first axis.
         """
-        tf = tensorflow()
+        tf = import_tensorflow()
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         calls = -(-batch_size // _ROWS)  # for each batch
         specs = tf.nest.flatten(row)
@@ -88,6 +76,7 @@ class ParallelBatches:
                 self._errors[int(number)] = error
                 raise
 
+        @tf.autograph.experimental.do_not_convert  # it would write files and has nothing to convert
         def rows(number: "tf.Tensor") -> Any:
             made = tf.numpy_function(call, [number], [spec.dtype for spec in specs])
             return tf.nest.pack_sequence_as(
@@ -134,7 +123,7 @@ class ParallelBatches:
                 yield next(running[0])
         except StopIteration:
             return
-        except tensorflow().errors.OpError:
+        except import_tensorflow().errors.OpError:
             if not self._errors:
                 raise
             raise self._errors[min(self._errors)] from None  # later calls may have failed before

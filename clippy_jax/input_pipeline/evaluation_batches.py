@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Shaped
 
 from clippy_jax.errors import InputError
+from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.input_pipeline import engine
 from clippy_jax.mesh import shard_batch
 
@@ -112,7 +113,7 @@ def load(
         batch = batches[number]
         return _stack([read_row(row) for row in batch.rows[local][part]], batch.blank)
 
-    tf = engine.tensorflow()
+    tf = import_tensorflow()
     row = tuple(tf.TensorSpec((None,) * array.ndim, array.dtype) for array in batches[0].blank)
     read_ahead = engine.ParallelBatches(read_rows, 0, len(batches), local.stop - local.start, row)
     for number, arrays in enumerate(read_ahead, start=1):

@@ -15,6 +15,7 @@ from clippy_jax.config import InputConfig
 from clippy_jax.datasets.sample import BadCounts, BadSample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
+from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.input_pipeline import captions, crops, engine, images
 from clippy_jax.input_pipeline.order import Order
 from clippy_jax.input_pipeline.substitutes import Substitutes
@@ -67,7 +68,7 @@ class TrainingInput:
         self._local_batch = config.batch_size // process_count
         self._first_slot = process_index * self._local_batch
         self._substitutes = Substitutes(self._source, config.seed, config.max_bad_fraction)
-        engine.tensorflow()  # its import takes seconds, which belong to the start
+        import_tensorflow()  # its import takes seconds, which belong to the start
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -91,7 +92,7 @@ class TrainingInput:
         yield from self._parallel_batches(start_step, num_steps)
 
     def _parallel_batches(self, start_step: int, num_steps: int | None) -> engine.ParallelBatches:
-        tf, size = engine.tensorflow(), self._config.image_size
+        tf, size = import_tensorflow(), self._config.image_size
         row = Batch(tf.TensorSpec((size, size, 3), tf.uint8), tf.TensorSpec((self._config.text_length,), tf.int32))
         end = None if num_steps is None else start_step + num_steps
         return engine.ParallelBatches(self._make, start_step, end, self._local_batch, row)

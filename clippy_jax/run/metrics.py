@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import SupportsFloat
 
 import jax
-import tensorflow as tf
 from clu import metric_writers
 from etils import epath
 
@@ -40,7 +39,6 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
         return metric_writers.MultiWriter([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    tf.config.set_visible_devices([], "GPU")  # they are JAX's
     writers += [JsonLines(folder / "metrics.jsonl", start_step), metric_writers.SummaryWriter(f"{folder}/tensorboard")]
     return metric_writers.MultiWriter(writers)
 
