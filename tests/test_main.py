@@ -1,12 +1,9 @@
 """The training program in several processes that are killed in the middle, and checkpoints that move between them."""
 
 import json
-import os
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import jax
@@ -15,7 +12,8 @@ import pytest
 
 from clippy_jax.main import parse_flags
 from clippy_jax.run.checkpointing import restore_arrays
-from tests import small_run
+from tests import programs, small_run
+from tests.programs import Program
 from tests.xla_flags import xla_flags
 
 PROGRAM = ("-m", "clippy_jax.main")
@@ -68,32 +66,22 @@ def uninterrupted(flags, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
-def start(flags: Sequence[str], programs: Sequence[Sequence[str]], devices: int = 1) -> list[subprocess.Popen]:
+def start(flags: Sequence[str], starts: Sequence[Sequence[str]], devices: int = 1) -> list[Program]:
     """The processes of one run, each with so many devices and its own way to start the program."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "PYTHONPATH": str(small_run.ROOT),
-        "XLA_FLAGS": xla_flags(devices),
-    }
-    together = [f"--coordinator_address={address}", f"--process_count={len(programs)}"]
+    together = [f"--coordinator_address={address}", f"--process_count={len(starts)}"]
     return [
-        subprocess.Popen(
-            [sys.executable, *program, *flags, *together, f"--process_id={number}"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number, program in enumerate(programs)
+        Program([*start, *flags, *together, f"--process_id={number}"], {"XLA_FLAGS": xla_flags(devices)})
+        for number, start in enumerate(starts)
     ]
 
 
-def finish(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
+def finish(processes: Sequence[Program]) -> list[tuple[int, str, str]]:
     """Waits for the processes: exit status, stdout and stderr of each."""
     try:
-        outputs = [process.communicate(timeout=300) for process in processes]
+        outputs = [process.communicate() for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -237,13 +225,13 @@ def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path)
 
 
 def test_a_process_that_never_comes_ends_the_others_in_one_line(flags, tmp_path):
-    command = [sys.executable, *PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3"]
+    command = [*PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3"]
     for number in (0, 1):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
         together = [f"--coordinator_address={address}", "--process_count=2", f"--process_id={number}"]
-        done = subprocess.run([*command, *together], capture_output=True, text=True, timeout=60)
+        done = programs.run([*command, *together])
         assert done.returncode == 1
         waits, ends = done.stderr.splitlines()[-2:]
         assert waits == f"process {number} waits for all 2 processes of the run at {address}, at most 3 s"

@@ -1,9 +1,6 @@
 import json
 import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -15,9 +12,9 @@ from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.mesh import make_mesh
 from clippy_jax.run.checkpointing import Checkpointer
+from tests.programs import Program
 from tests.xla_flags import xla_flags
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "PMI_", "KUBERNETES_", "JOB_COMPLETION", "TPU_", "MASTER_", "JAX_NUM", "WORLD")
 SLURM_STEP = {
     "SLURM_JOB_ID": "7",
@@ -33,25 +30,12 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": xla_flags(devices=2),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    script = pathlib.Path(__file__).with_name("two_processes.py")
     processes = [
-        subprocess.Popen(
-            [sys.executable, script, tmp_path, address, str(process_id), warning],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process_id in range(2)
+        Program(["-m", "tests.two_processes", tmp_path, address, number, warning], {"XLA_FLAGS": xla_flags(devices=2)})
+        for number in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=120) for process in processes]
+        outputs = [process.communicate() for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import runpy
 import socket
-import subprocess
 import sys
 import types
 import typing
@@ -23,6 +21,7 @@ from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
 from clippy_jax.weights.load import load_checkpoint
+from tests.programs import Program
 from tests.xla_flags import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -242,24 +241,16 @@ def test_two_processes_train_as_one_does_and_one_resumes_what_they_began(config,
         "train_and_evaluate(parse(json.loads(sys.argv[4])), sys.argv[5])"
     )
     half = json.dumps(dataclasses.asdict(change(config, "schedule", stop_step=3)))
-    command = [sys.executable, "-c", script, f"localhost:{port}"]
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": xla_flags(devices=4),
-    }
     processes = [
-        subprocess.Popen(
-            [*command, "2", str(number), half, str(tmp_path / "two")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Program(
+            ["-c", script, f"localhost:{port}", "2", str(number), half, tmp_path / "two"],
+            {"XLA_FLAGS": xla_flags(devices=4)},
         )
         for number in range(2)
     ]
-    outputs = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    assert ["step 3/3" in output for output in outputs] == [True, False]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert ["step 3/3" in output for output, _ in outputs] == [True, False]
     train_and_evaluate(config, tmp_path / "two")
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
     assert list(two) == list(one) == list(range(1, 7))

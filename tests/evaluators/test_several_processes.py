@@ -2,14 +2,13 @@
 
 import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 
 from clippy_jax.evaluators import Grouping, NearestNeighbours, Retrieval, Segmentation, ZeroShotClassification
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
+from tests.programs import Program
 
 
 def run_two(module: str, arguments: list[list]) -> list[tuple[int, str]]:
@@ -18,16 +17,10 @@ def run_two(module: str, arguments: list[list]) -> list[tuple[int, str]]:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"tests.evaluators.{module}", address, str(number), *map(str, own)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number, own in enumerate(arguments)
+        Program(["-m", f"tests.evaluators.{module}", address, number, *own]) for number, own in enumerate(arguments)
     ]
     try:
-        outputs = [process.communicate(timeout=150)[0] for process in processes]
+        outputs = [error + output for output, error in (process.communicate() for process in processes)]
         return [(process.returncode, output) for process, output in zip(processes, outputs)]
     finally:
         for process in processes:

@@ -1,8 +1,6 @@
 import itertools
 import pathlib
 import re
-import subprocess
-import sys
 import threading
 import time
 
@@ -15,6 +13,7 @@ from clippy_jax.input_pipeline import crops, engine, images, pipeline, training_
 from clippy_jax.input_pipeline.order import Order
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput, slot_uniforms
 from clippy_jax.input_pipeline.resize import crop_and_resize
+from tests import programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -362,7 +361,7 @@ batches = TrainingInput({config!r}).batches()
 next(batches)
 {ending}
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = programs.run(["-c", code])
     assert done.returncode == {"p": 0, "b": 0, "r": 1, "s": 3}[ending[0]], done.stderr
     assert "fatal" not in done.stderr.lower()
 

@@ -3,8 +3,6 @@
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import absl.flags
 import numpy as np
@@ -14,7 +12,7 @@ from ml_collections import config_flags
 import clippy_jax
 from clippy_jax.config import parse
 from clippy_jax.train import train_and_evaluate
-from tests import small_run
+from tests import programs, small_run
 
 OLD = pathlib.Path(__file__).with_name("old_workdir")
 TEXTS = ["a photo of an apple", "zebra on grass"]
@@ -83,7 +81,6 @@ def test_it_goes_on_with_the_same_losses(workdir, flags, expected):
 def test_it_is_exported(workdir, expected, tmp_path):
     tool = small_run.ROOT / "tools" / "convert_torch_weights.py"
     output = tmp_path / "exported.pt"
-    command = [sys.executable, tool, "to-torch", f"--checkpoint={workdir}", f"--output={output}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = programs.run([tool, "to-torch", f"--checkpoint={workdir}", f"--output={output}"])
     assert done.returncode == 0, done.stderr
     assert_same_embeddings(clippy_jax.load(str(output), tokenizer=str(workdir / "tokenizer")), expected)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests import programs
 from tests.test_dependencies import BARE
 
 BENCHMARK = pathlib.Path(__file__).parents[2] / "tools" / "benchmark.py"
@@ -20,9 +21,9 @@ SHARE = "FLOPs/s over the matmul rate"
 ON_A_BARE_MACHINE = {"step", "inference", "loss", "choices"}  # with jax, flax, optax, jaxtyping and torch alone
 
 
-def run(*arguments, **environment):
+def run(*arguments, executable=sys.executable, **environment):
     return subprocess.run(
-        [sys.executable, str(BENCHMARK), *arguments], env=os.environ | environment, capture_output=True, text=True
+        [executable, str(BENCHMARK), *arguments], env=os.environ | environment, capture_output=True, text=True
     )
 
 
@@ -53,9 +54,11 @@ def run(*arguments, **environment):
 )
 def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     command, output = arguments[0], tmp_path / "new folder" / "report.json"
-    # Python runs this file first, in the processes of the sides as well.
-    (tmp_path / "sitecustomize.py").write_text(BARE if command in ON_A_BARE_MACHINE else "")
-    result = run(*arguments, "--size=tiny", f"--output={output}", PYTHONPATH=str(tmp_path))
+    if command in ON_A_BARE_MACHINE:
+        (tmp_path / "sitecustomize.py").write_text(BARE)  # run first by Python, in the processes of the sides as well
+    executable = sys.executable if command in ON_A_BARE_MACHINE else programs.python()
+    arguments = (*arguments, "--size=tiny", f"--output={output}")
+    result = run(*arguments, executable=executable, PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     report = json.loads(output.read_text())
     assert report["environment"]["cores"] >= 1 and "cpu" in report["environment"]["device"]
@@ -84,5 +87,5 @@ def test_smallest_run_reports_every_case(arguments, cases, units, tmp_path):
     ],
 )
 def test_wrong_arguments_end_in_a_usage_line(arguments):
-    result = run(*arguments)
+    result = run(*arguments, executable=programs.python(), PYTHONPATH=str(programs.ROOT))
     assert result.returncode == 2 and "error: " in result.stderr and "Traceback" not in result.stderr

@@ -8,7 +8,7 @@ import PIL.Image
 
 import clippy_jax
 from clippy_jax.datasets import image_folder
-from tests import small_run
+from tests import programs, small_run
 from tools import demo
 
 CONFIG = """
@@ -23,6 +23,7 @@ def get_config():
 
 def test_data_to_segments(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", programs.python())
     monkeypatch.setenv("PYTHONPATH", str(small_run.ROOT))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     values = small_run.values(tmp_path / demo.DATA, schedule__stop_step=2)

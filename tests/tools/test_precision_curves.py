@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from tests import small_run
+from tests import programs, small_run
 from tests.xla_flags import xla_flags
 from tools import precision_curves
 
 
 def test_both_precisions_are_trained_with_every_seed_and_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.executable", programs.python())
     monkeypatch.setenv("PYTHONPATH", str(small_run.ROOT))
     monkeypatch.setenv("XLA_FLAGS", xla_flags(devices=1))
     data, output = tmp_path / "data", tmp_path / "curves.json"

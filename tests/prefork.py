@@ -1,0 +1,94 @@
+"""Starts Python programs for the tests without the seconds that their imports take.
+
+`python -m tests.prefork SOCKET` imports what programs of this project import, and waits. For each request it forks, and
+the child becomes the program that was asked for: with its own arguments, environment, folder, standard streams and
+process id, and with an end like any other's. Nothing of JAX or TensorFlow runs before the fork. The server ends with
+the process that started it.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+
+# What a training imports, whatever it is told; the program's own module comes after the fork.
+IMPORTS = ("clippy_jax.train", "transformers.models.auto.tokenization_auto", "clippy_jax.evaluators")
+
+
+def serve(path: str) -> dict | None:
+    """Answers requests until standard input ends. Returns in each child, with what it is to run."""
+    wake_up, woken = socket.socketpair()
+    for end in (wake_up, woken):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_up.fileno(), warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(16)
+        print("ready", flush=True)
+        while True:
+            ready, _, _ = select.select([listening, woken, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return None
+            if woken in ready:
+                woken.recv(4096)
+                for number in list(running):
+                    ended, status = os.waitpid(number, os.WNOHANG)
+                    if ended:
+                        with running.pop(number) as connection:
+                            connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+            if listening in ready:
+                connection, _ = listening.accept()
+                request, streams, _, _ = socket.recv_fds(connection, 4096, 3)
+                while not request.endswith(b"\n"):
+                    request += connection.recv(4096)
+                number = os.fork()
+                if number == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for end in (wake_up, woken, connection, *running.values()):
+                        end.close()
+                    for own, given in enumerate(streams):
+                        os.dup2(given, own)
+                        os.close(given)
+                    return json.loads(request)
+                for stream in streams:
+                    os.close(stream)
+                connection.sendall(b"%d\n" % number)
+                running[number] = connection
+
+
+def become(executable: str, arguments: list[str], environment: dict[str, str], folder: str) -> None:
+    """Runs what `EXECUTABLE ARGUMENTS` would, if it is a Python interpreter, in this process."""
+    sys.executable = executable
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[0] = folder
+    sys.path[1:1] = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    match arguments:
+        case ["-m", module, *options]:
+            sys.argv = [module, *options]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", code, *options]:
+            sys.argv = ["-c", *options]
+            exec(code, {"__name__": "__main__"})
+        case [path, *options]:
+            sys.argv, sys.path[0] = [path, *options], os.path.dirname(path)
+            runpy.run_path(path, run_name="__main__")
+
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a pool of threads would not survive the fork
+    for name in IMPORTS:
+        importlib.import_module(name)
+    gc.freeze()  # children do not look through it again
+    request = serve(sys.argv[1])
+    if request is not None:
+        become(**request)
