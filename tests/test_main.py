@@ -134,7 +134,7 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
 
 def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, uninterrupted, tmp_path):
     flags = [*flags, f"--workdir={tmp_path}"]
-    for stop, processes, devices, sharding in ((3, 4, 1, "fsdp"), (6, 1, 8, "replicated"), (9, 2, 1, "fsdp")):
+    for stop, processes, devices, sharding in ((3, 4, 1, "fsdp"), (6, 1, 4, "replicated"), (9, 2, 2, "replicated")):
         changes = [f"--config.schedule.stop_step={stop}", f"--config.parameter_sharding={sharding}"]
         ended = finish(start([*flags, *changes], [PROGRAM] * processes, devices))
         assert [status for status, _, _ in ended] == [0] * processes, ended
