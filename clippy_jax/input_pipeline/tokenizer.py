@@ -3,15 +3,15 @@
 import hashlib
 import json
 import os
-import pathlib
-import re
-import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int32
 
+from clippy_jax import hub
 from clippy_jax.errors import InputError, reading
 
 PAD, EOS = 0, 1
@@ -55,7 +55,7 @@ class Tokenizer:
         return ids
 
 
-def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
+def load_tokenizer(name: str | os.PathLike) -> Tokenizer:
     """Loads the tokenizer of a Sentence-T5 folder, or of a name on the Hugging Face hub.
 
     Raises:
@@ -67,48 +67,56 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that models cannot be had without PyTorch
     import transformers  # here, since it takes seconds
 
-    present = " and ".join(name for name in MODEL_FILES if (folder / name).is_file())
-    with reading(f"tokenizer: {present} in {folder}", "copy the files again"):
+    present = " and ".join(name for name in MODEL_FILES if (folder / name).exists())
+    with tempfile.TemporaryDirectory() as local, reading(f"tokenizer: {present} in {folder}", "copy the files again"):
+        copy_tokenizer(folder, local)  # the folder may be a remote one
         # Of `spiece.model` alone, no markers beyond its own: models may have no rows for them.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, tokenizer_type="t5", extra_ids=0, local_files_only=True
+            local, tokenizer_type="t5", extra_ids=0, local_files_only=True
         )
     return Tokenizer(tokenizer, _longest_text(folder))
 
 
-def find_tokenizer(name: str | pathlib.Path) -> pathlib.Path:
-    """The local folder with the files of a tokenizer; those of a name on the hub are downloaded, or in its cache.
+def find_tokenizer(name: str | os.PathLike) -> epath.Path:
+    """The folder with the files of a tokenizer: the one named, `tokenizer/` in it, or that of a name on the hub.
 
     Raises:
       InputError: the folder does not exist or holds no tokenizer, or nothing of the name can be fetched.
     """
-    folder = pathlib.Path(os.path.expanduser(name))
     files, neither = (word.join(MODEL_FILES) for word in (" or ", " nor "))
+    folder = epath.Path(hub.local_path(name, _needed_files, "tokenizer"))
+    if folder.name in MODEL_FILES and not folder.is_dir():
+        folder = folder.parent
     if not folder.is_dir():
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
-            raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {files}")
-        import huggingface_hub  # here because a folder needs no hub
-
-        try:
-            folder = pathlib.Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(TOKENIZER_FILES)))
-        except Exception as error:
-            raise InputError(
-                f"tokenizer: {name} is no folder and cannot be fetched from the Hugging Face hub "
-                f"({type(error).__name__}); give a folder with {files}"
-            ) from error
-    if not any((folder / name).is_file() for name in MODEL_FILES):
-        raise InputError(f"tokenizer: {folder} holds neither {neither}; copy one from sentence-t5-base")
-    return folder
+        raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {files}")
+    for place in (folder, folder / "tokenizer"):
+        if has_tokenizer(place):
+            return place
+    raise InputError(f"tokenizer: {folder} holds neither {neither}; copy one from sentence-t5-base")
 
 
-def copy_tokenizer(source: str | pathlib.Path, folder: str | pathlib.Path) -> None:
+def has_tokenizer(folder: str | os.PathLike) -> bool:
+    """Whether the files of a tokenizer lie in a folder."""
+    return any((epath.Path(folder) / name).is_file() for name in MODEL_FILES)
+
+
+def copy_tokenizer(source: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Copies the tokenizer files that a folder has; they make the same tokenizer elsewhere."""
     for name in TOKENIZER_FILES:
-        if (pathlib.Path(source) / name).is_file():
-            shutil.copyfile(pathlib.Path(source) / name, pathlib.Path(folder) / name)
+        if (epath.Path(source) / name).is_file():
+            (epath.Path(folder) / name).write_bytes((epath.Path(source) / name).read_bytes())
 
 
-def _longest_text(folder: pathlib.Path) -> int:
+def _needed_files(files: Sequence[str]) -> list[str]:
+    """Those of a repository on the hub that make a tokenizer; none where it has none."""
+    for folder in ("", "tokenizer/"):
+        found = [file for file in files if file.startswith(folder) and file.removeprefix(folder) in TOKENIZER_FILES]
+        if any(file.endswith(MODEL_FILES) for file in found):
+            return found
+    return []
+
+
+def _longest_text(folder: epath.Path) -> int:
     for name, key in LONGEST_TEXT_IN:
         if not (folder / name).is_file():
             continue

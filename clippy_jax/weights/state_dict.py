@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clippy_jax.errors import InputError, reading
-from clippy_jax.weights.kinds import TENSOR_FILES, Kind, is_safetensors, kind_of_keys
+from clippy_jax.weights.kinds import TENSOR_FILES, Kind, is_safetensors, kind_of_keys, tensor_files
 from clippy_jax.weights.safetensors_file import read_safetensors
 from clippy_jax.weights.torch_file import read_torch_file
 from clippy_jax.weights.torch_names import with_dino_names
@@ -36,6 +36,8 @@ def read_state_dict(path: str, network: Network = "teacher") -> tuple[Kind, dict
     Raises:
       InputError: it cannot be read or is something else.
     """
+    files = tensor_files(path) if os.path.isdir(path) else [path]
+    path = files[0] if len(files) == 1 else path
     if os.path.isdir(path):
         contents = read_tensors(path)
     elif is_safetensors(path):

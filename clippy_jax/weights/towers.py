@@ -17,7 +17,7 @@ from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
 from clippy_jax.training.state import init_params
 from clippy_jax.weights.checkpoint import parse_description
-from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 from clippy_jax.weights.rules import Differences, Rule, differences, flax_shapes, some, to_flax, to_torch
 from clippy_jax.weights.sentence_t5 import read_sentence_t5
 from clippy_jax.weights.sizes import clippy_sizes, image_sizes, text_sizes
@@ -72,12 +72,14 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     """Reads any of the PyTorch weights that we know.
 
     Args:
-      path: a file of a DINO backbone or a CLIPpy, a sentence-transformers folder, or a folder of transformers' ViT.
+      path: a file of a DINO backbone or a CLIPpy, a sentence-transformers folder, a folder of transformers' or timm's
+        ViT, or the name of one of these on the Hugging Face hub.
       network: which of the two networks in a DINO training checkpoint.
 
     Raises:
       InputError: it cannot be read or is something else.
     """
+    path = find_weights(path)
     kind = kind_of(path)
     if kind == Kind.SENTENCE_T5:
         tensors, settings = read_sentence_t5(path)
