@@ -19,8 +19,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from etils import epath
-
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line, reading
 
@@ -182,12 +180,13 @@ def _to_hub(args: argparse.Namespace) -> None:
 
 def _recipe(checkpoint: str) -> dict[str, Any]:
     """The configuration that a run has saved; of other checkpoints it is not known."""
+    from clippy_jax.hub import as_path
     from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 
     path = find_weights(checkpoint)
     if kind_of(path) != Kind.RUN:
         return {}
-    file = epath.Path(path) / "config.json"
+    file = as_path(path) / "config.json"
     with reading(file):
         return dict(json.loads(file.read_text()))
 

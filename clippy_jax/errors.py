@@ -30,7 +30,7 @@ def reading(
     Args:
       what: the file, flag or key, as the message names it.
       advice: what to do about it.
-      wrong: what is said of it.
+      wrong: what is said of it, unless the operating system refuses to read it.
       into: the exception that is raised instead; one that is raised inside passes as it is, as `InputError` does.
 
     Raises:
@@ -41,7 +41,8 @@ def reading(
     except (InputError, into):
         raise
     except Exception as error:
-        raise into(f"{what} {wrong} ({reason(error)}){advice and '; '}{advice}") from error
+        said = "cannot be read" if isinstance(error, OSError) and error.errno else wrong
+        raise into(f"{what} {said} ({reason(error)}){advice and '; '}{advice}") from error
 
 
 def reason(error: BaseException) -> str:

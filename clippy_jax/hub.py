@@ -6,6 +6,7 @@ HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT); where a path is given, no network is tou
 """
 
 import os
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,9 +41,13 @@ def local_path(name: str | os.PathLike, choose: Choose, flag: str = "") -> str:
     return _snapshot(str(name), match, choose, f"{flag}: " if flag else "") if match else path
 
 
-def is_on_hub(name: str | os.PathLike) -> bool:
-    """Whether `local_path` would ask the hub."""
-    return bool(_match(os.path.expanduser(name)))
+def as_path(name: str | os.PathLike) -> pathlib.Path:
+    """A path with the methods of `pathlib.Path`, also where it is remote (`gs://...`)."""
+    if "://" not in str(name):
+        return pathlib.Path(name)
+    from etils import epath  # here, since local folders need none of it
+
+    return epath.Path(name)
 
 
 def push(folder: str, repository: str, private: bool = False) -> str:

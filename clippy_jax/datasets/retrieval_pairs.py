@@ -13,6 +13,7 @@ import PIL.Image
 from jaxtyping import Int32
 
 from clippy_jax.datasets import image_file, patterns, tables
+from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.errors import InputError, reading
@@ -50,7 +51,7 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
         files = patterns.expand_files(source)
         if all(file.suffix.lower() == ".tar" for file in files):
             return _tars(source, files)
-        if all(file.suffix.lower() in tables.ENDINGS for file in files):
+        if all(file.suffix.lower() in tables.ENDINGS for file in files) and not is_remote(source):
             return _table(source, files)
     except InputError as error:  # the readers name the configuration field of the training input, which is not meant
         raise InputError(str(error).removeprefix(f"{patterns.KEY}: ")) from None
@@ -99,7 +100,7 @@ def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]
     return _pairs(source, split, paths, lambda index: image_file.open_image(paths[index]), captioned.values())
 
 
-def _tars(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
+def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
     with tempfile.TemporaryDirectory() as folder:  # data to evaluate on may lie where nothing can be written
         shards = ShardSource(files, folder)
 

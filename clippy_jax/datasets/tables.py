@@ -10,7 +10,7 @@ from typing import IO
 
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.open_files import read_whole
-from clippy_jax.datasets.sample import BadCounts, Sample
+from clippy_jax.datasets.sample import BadCounts, Sample, Source
 from clippy_jax.errors import InputError, reading
 
 ENDINGS = (".csv", ".tsv", ".txt")
@@ -22,7 +22,7 @@ _LINES = 100  # that a row in quotes may take; a quote that is open for longer w
 _LOOKED_UP = 100  # images: if none of them is there, the paths are wrong
 
 
-class TableSource:
+class TableSource(Source):
     """A table with a column of image paths, absolute or relative to its folder, and one of captions.
 
     Its first row names the columns; without one, a table of two columns has the paths in that of which the first row

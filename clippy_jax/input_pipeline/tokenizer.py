@@ -3,16 +3,16 @@
 import hashlib
 import json
 import os
+import pathlib
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from jaxtyping import Int32
 
-from clippy_jax import hub
 from clippy_jax.errors import InputError, reading
+from clippy_jax.hub import as_path, local_path
 
 PAD, EOS = 0, 1
 MODEL_FILES = ("spiece.model", "tokenizer.json")  # what the ids follow from; a folder has one of them or both
@@ -77,14 +77,14 @@ def load_tokenizer(name: str | os.PathLike) -> Tokenizer:
     return Tokenizer(tokenizer, _longest_text(folder))
 
 
-def find_tokenizer(name: str | os.PathLike) -> epath.Path:
+def find_tokenizer(name: str | os.PathLike) -> pathlib.Path:
     """The folder with the files of a tokenizer: the one named, `tokenizer/` in it, or that of a name on the hub.
 
     Raises:
       InputError: the folder does not exist or holds no tokenizer, or nothing of the name can be fetched.
     """
     files, neither = (word.join(MODEL_FILES) for word in (" or ", " nor "))
-    folder = epath.Path(hub.local_path(name, _needed_files, "tokenizer"))
+    folder = as_path(local_path(name, _needed_files, "tokenizer"))
     if folder.name in MODEL_FILES and not folder.is_dir():
         folder = folder.parent
     if not folder.is_dir():
@@ -97,14 +97,14 @@ def find_tokenizer(name: str | os.PathLike) -> epath.Path:
 
 def has_tokenizer(folder: str | os.PathLike) -> bool:
     """Whether the files of a tokenizer lie in a folder."""
-    return any((epath.Path(folder) / name).is_file() for name in MODEL_FILES)
+    return any((as_path(folder) / name).is_file() for name in MODEL_FILES)
 
 
 def copy_tokenizer(source: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Copies the tokenizer files that a folder has; they make the same tokenizer elsewhere."""
     for name in TOKENIZER_FILES:
-        if (epath.Path(source) / name).is_file():
-            (epath.Path(folder) / name).write_bytes((epath.Path(source) / name).read_bytes())
+        if (as_path(source) / name).is_file():
+            (as_path(folder) / name).write_bytes((as_path(source) / name).read_bytes())
 
 
 def _needed_files(files: Sequence[str]) -> list[str]:
@@ -116,7 +116,7 @@ def _needed_files(files: Sequence[str]) -> list[str]:
     return []
 
 
-def _longest_text(folder: epath.Path) -> int:
+def _longest_text(folder: pathlib.Path) -> int:
     for name, key in LONGEST_TEXT_IN:
         if not (folder / name).is_file():
             continue

@@ -58,7 +58,7 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
       InputError: a file is missing or damaged, or the parameters are not those of the configuration.
     """
     root = Path(folder)
-    with reading(root / _CONFIG, _AGAIN):
+    with reading(root / _CONFIG, _AGAIN, "is damaged"):
         settings = json.loads((root / _CONFIG).read_text())
         described, image_size, optimizer = settings["model"], settings.get("image_size"), settings["optimizer"]
         about = {"epoch": settings["epoch"], "name": settings["name"]}
@@ -77,7 +77,7 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
 
 def _read_moments(root: Path, optimizer: Any) -> Moments:
     tree = _tree(root / _OPTIMIZER)
-    with reading(f"{root}: its optimizer", _AGAIN):
+    with reading(f"{root}: its optimizer", _AGAIN, "is damaged"):
         step, groups = int(optimizer["step"]), tuple(_as_torch(group) for group in optimizer["groups"])
         return Moments(step, tree["mean"], tree["square"], groups)
 

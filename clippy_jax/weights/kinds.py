@@ -5,8 +5,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from etils import epath
-
 from clippy_jax import hub
 from clippy_jax.errors import InputError, reading
 
@@ -89,7 +87,7 @@ def kind_of(path: str) -> Kind | None:
     Raises:
       InputError: nothing is there, or a folder of something else.
     """
-    root = epath.Path(path)
+    root = hub.as_path(path)
     with reading(path):
         if not root.exists():
             raise InputError(f"{path} does not exist; give the path of weights, or a name on the hub: hf-hub:ORG/NAME")

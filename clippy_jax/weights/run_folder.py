@@ -4,10 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
-
 from clippy_jax.config import OptimizerConfig, ScheduleConfig
 from clippy_jax.errors import InputError
+from clippy_jax.hub import as_path
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.run.workdir import read_model, read_optimizer
 from clippy_jax.training.schedule import learning_rate
@@ -31,7 +30,7 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
       InputError: the folder is not that of a run, or has no complete checkpoint (of this step).
     """
     model, image_size = read_model(workdir)
-    tokenizer = epath.Path(workdir) / "tokenizer"
+    tokenizer = as_path(workdir) / "tokenizer"
     parts = ("params", "optimizer_state") if with_moments else ("params",)
     params, *optimizer_state = restore_arrays(workdir, parts, step)
     params.pop(_LOSS_BIAS, None)

@@ -10,6 +10,8 @@ import safetensors.numpy
 
 from clippy_jax.errors import InputError, reading
 
+_DAMAGED = "is damaged or no safetensors file"
+
 
 def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of a file. bfloat16, which NumPy lacks, becomes float32.
@@ -18,7 +20,7 @@ def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
       InputError: the file is missing or damaged, or has a type that NumPy lacks.
     """
     try:
-        with reading(path, "get it again"), safetensors.safe_open(path, framework="np") as file:
+        with reading(path, "get it again", _DAMAGED), safetensors.safe_open(path, framework="np") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata() or {}
     except InputError as error:

@@ -95,7 +95,7 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     # Only files of ours describe the model, beyond what weights tell.
     described = saved_with.get("model_config") or dataclasses.asdict(_sizes(clippy_sizes, tensors, rules, path))
     config, image_size = parse_description(described, saved_with.get("image_size"), path)
-    with reading(f"{path}: its epoch", wrong="is no number"):
+    with reading(f"{path}: its epoch", wrong=f"is {saved_with.get('epoch')!r}, not a number"):
         epoch = int(saved_with.get("epoch", 0))
     name, optimizer = str(saved_with.get("name", "")), saved_with.get("optimizer")
     return TorchWeights(path, kind, tensors, rules, config, image_size, epoch, name, optimizer)

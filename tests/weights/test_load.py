@@ -163,5 +163,5 @@ def test_weights_of_another_model_are_refused(params, dino_file, text_folder, cl
         initialise(params, gated, text=text_folder)
     with pytest.raises(InputError, match="config.model.image_projection is True, but False there"):
         initialise(params, dataclasses.replace(config(), image_projection=True), clippy=clippy_file)
-    with pytest.raises(InputError, match="config.init.image: .* is a CLIPpy checkpoint"):
-        initialise(params, config(), image=clippy_file)
+    with pytest.raises(InputError, match="config.init.image: .* is a Sentence-T5 folder"):
+        initialise(params, config(), image=text_folder)
