@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
         """As `ArgumentParser` does, with the home folder in the place of a "~" that starts a value."""
         args = super().parse_args(arguments)
         for name, value in vars(args).items():
-            setattr(args, name, [_at_home(item) for item in value] if isinstance(value, list) else _at_home(value))
+            setattr(args, name, [at_home(item) for item in value] if isinstance(value, list) else at_home(value))
         return args
 
     def error(self, message: str) -> None:
@@ -26,6 +26,6 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def _at_home(value: Any) -> Any:
-    """Shells leave the "~" in --flag=~/file as it is."""
+def at_home(value: Any) -> Any:
+    """A value with the home folder in the place of a "~" that starts it: shells leave that of --flag=~/file alone."""
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value

@@ -41,7 +41,7 @@ def reading(
     except (InputError, into):
         raise
     except Exception as error:
-        said = "cannot be read" if isinstance(error, OSError) and error.errno else wrong
+        said = "cannot be read" if isinstance(error, OSError) else wrong
         raise into(f"{what} {said} ({reason(error)}){advice and '; '}{advice}") from error
 
 

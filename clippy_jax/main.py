@@ -13,6 +13,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from clippy_jax.command_line import at_home
 from clippy_jax.config import parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading
@@ -34,6 +35,7 @@ _INTERRUPTED = flags.DEFINE_integer(
 @exit_with_one_line
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
+    argv = [name + equals + at_home(value) for name, equals, value in (argument.partition("=") for argument in argv)]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         return flags.FLAGS(argv)

@@ -6,8 +6,9 @@ import os
 import pathlib
 import re
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
+from clippy_jax.datasets import nested_folder
 from clippy_jax.datasets.remote_files import RemoteFile, find, is_remote
 from clippy_jax.errors import InputError
 
@@ -36,7 +37,7 @@ def expand_files(pattern: str) -> list[File]:
             raise InputError(f"{KEY}: the range {whole} in {pattern!r} names more than {_MOST:,} files")
     try:
         names = list(itertools.islice(braceexpand(pattern), _MOST + 1))
-    except (UnbalancedBracesError, RecursionError, ValueError):
+    except Exception:  # unbalanced braces and whatever else it meets
         names = [pattern]
     if len(names) > _MOST:
         raise InputError(f"{KEY}: {pattern!r} names more than {_MOST:,} files")
@@ -66,7 +67,8 @@ def _named(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     files = sorted(file for file in map(pathlib.Path, found) if not file.name.startswith("."))
     if not files:
+        hint = nested_folder.hint(path, lambda inner: any(inner.glob("*.tar"))) if path.is_dir() else ""
         raise InputError(
-            f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar"
+            f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar{hint}"
         )
     return files

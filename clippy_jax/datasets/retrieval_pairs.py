@@ -1,4 +1,4 @@
-"""Images with their captions, for retrieval: a table, tar shards, or a Karpathy split of COCO or Flickr30k."""
+"""Images with their captions, for retrieval: a table, tar shards, a Karpathy split, Flickr30k as it unpacks."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int32
 
-from clippy_jax.datasets import image_file, patterns, tables
+from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
@@ -38,16 +38,21 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
 
     Args:
       source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
-        pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; or a Karpathy JSON
-        (`dataset_coco.json`), the images beside it at `filepath/filename`.
+        pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; a Karpathy JSON
+        (`dataset_coco.json`), the images beside it at `filepath/filename`; or Flickr30k's folder, `.token` or
+        `results.csv`.
       split: of a Karpathy JSON; the others are taken whole.
 
     Raises:
       InputError: the source is missing, of another kind or damaged, or holds no captioned image.
     """
     try:
-        if source.lower().endswith(".json"):
-            return _karpathy(pathlib.Path(os.path.expanduser(source)), split)
+        path = pathlib.Path(os.path.expanduser(source))
+        path = flickr.caption_file(path) or path
+        if path.suffix.lower() == ".json":
+            return _karpathy(path, split)
+        if flickr.is_caption_file(path):
+            return _of_files(str(path), "all rows", flickr.read_captions(path))
         files = patterns.expand_files(source)
         if all(file.suffix.lower() == ".tar" for file in files):
             return _tars(source, files)
@@ -76,7 +81,7 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
         entries = contents["images"]
         splits = sorted({entry["split"] for entry in entries})
         captions_of = {
-            file.parent / entry.get("filepath", "") / entry["filename"]: [
+            os.path.join(entry.get("filepath", ""), entry["filename"]): [
                 sentence["raw"].strip() for sentence in entry["sentences"] if sentence["raw"].strip()
             ]
             for entry in entries
@@ -88,10 +93,8 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
         ) from None
     if split not in splits:
         raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
-    first = next(iter(captions_of))
-    if not first.is_file():
-        raise InputError(f"{file} names the image {first}, which does not exist; put the JSON beside the image folders")
-    return _of_files(str(file), split, captions_of)
+    folder = flickr.image_folder(file, list(captions_of)[:1])
+    return _of_files(str(file), split, {folder / name: captions for name, captions in captions_of.items()})
 
 
 def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]]) -> RetrievalPairs:

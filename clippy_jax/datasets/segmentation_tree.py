@@ -9,10 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from clippy_jax.datasets import masks, tfds_split, vocabulary
+from clippy_jax.datasets import masks, nested_folder, vocabulary
 from clippy_jax.datasets.label_layouts import LabelLayout
+from clippy_jax.datasets.tfds import split as tfds_split
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL, SegmentationVocabulary
 from clippy_jax.errors import InputError, reading
+
+_ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".JPEG")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +65,22 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
         for name in candidates:
             if (root / name).is_dir():
                 return root / name
-        raise InputError(f"{folder} has no {' or '.join(candidates)}; {expected}")
+        hint = nested_folder.hint(root, lambda inner: any((inner / name).is_dir() for name in candidates))
+        raise InputError(f"{folder} has no {' or '.join(candidates)}; {expected}{hint}")
 
     image_folder, mask_folder = existing(layout.image_folders), existing(layout.mask_folders)
     words = vocabulary.segmentation_vocabulary(root, layout.vocabulary)
+    # A data set may have been saved anew; an ending with more than a dot tells apart what lies in one folder.
+    endings = (layout.image_ending, *(_ENDINGS if layout.image_ending in _ENDINGS else ()))
     if layout.listing:
         names = _listed(root / layout.listing.replace("{split}", split))
     else:
-        found = image_folder.rglob(f"*{layout.image_ending}")
-        names = sorted(str(path.relative_to(image_folder)).removesuffix(layout.image_ending) for path in found)
+        found = [path.relative_to(image_folder) for path in image_folder.rglob("*") if path.name.endswith(endings)]
+        visible = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
+        names = sorted({path.removesuffix(next(filter(path.endswith, endings))) for path in visible})
         if not names:
             raise InputError(f"{image_folder} holds no image *{layout.image_ending}; {expected}")
-    images = tuple(image_folder / f"{name}{layout.image_ending}" for name in names)
+    images = tuple(_image(image_folder, name, endings) for name in names)
     mask_paths = tuple(mask_folder / f"{name}{layout.mask_ending}" for name in names)
     for image, mask in zip(images, mask_paths):
         if layout.listing and not image.is_file():
@@ -90,11 +97,17 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
     return SegmentationTree(root, layout, split, words, images, mask_paths, class_of_value, class_of_segment)
 
 
+def _image(folder: pathlib.Path, name: str, endings: tuple[str, ...]) -> pathlib.Path:
+    """The image of a name, with the first of the endings with which there is one."""
+    paths = [folder / f"{name}{ending}" for ending in endings]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def _listed(listing: pathlib.Path) -> list[str]:
     if not listing.parent.is_dir():
         raise InputError(f"{listing.parent} is not a folder; it must hold the lists of images of each split")
     if not listing.is_file():
-        present = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
+        present = ", ".join(sorted(path.stem for path in listing.parent.glob("[!.]*.txt"))) or "none"
         raise InputError(f"{listing} does not exist; splits of this tree: {present}")
     with reading(listing):
         names = listing.read_text("utf-8-sig").split()

@@ -10,8 +10,8 @@ from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadCounts, Concatenation, Sample, Source
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.tables import TableSource
-from clippy_jax.datasets.tfds_pairs import TFDSSource
-from clippy_jax.datasets.tfds_split import PREFIX as TFDS_PREFIX
+from clippy_jax.datasets.tfds.pairs import TFDSSource
+from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError
 
 SYNTHETIC = "synthetic"

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Int32
 
-from clippy_jax.datasets import vocabulary
+from clippy_jax.datasets import nested_folder, vocabulary
 from clippy_jax.datasets.vocabulary import WaterbirdsVocabulary
 from clippy_jax.errors import InputError, reading
 
@@ -41,8 +41,10 @@ def read(folder: str, split: str = "test") -> WaterbirdsTree:
     root = pathlib.Path(os.path.expanduser(folder))
     table = root / METADATA
     if not table.is_file():
+        hint = nested_folder.hint(root, lambda inner: (inner / METADATA).is_file())
         raise InputError(
             f"{table} does not exist; {folder} must be a Waterbirds tree such as waterbird_complete95_forest2water2"
+            f"{hint}"
         )
     words = vocabulary.waterbirds_vocabulary(root)
     paths, birds, places = [], [], []

@@ -48,7 +48,8 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], max_length: int) -> Int32[np.ndarray, "T L"]:
         """Token ids, L = max_length; a longer text is cut and keeps its EOS."""
         ids = np.full((len(texts), max_length), PAD, np.int32)
-        for row, encoding in zip(ids, self._backend.encode_batch_fast(list(texts), add_special_tokens=False)):
+        texts = [text.encode("utf-8", "replace").decode() for text in texts]  # half a surrogate pair is no character
+        for row, encoding in zip(ids, self._backend.encode_batch_fast(texts, add_special_tokens=False)):
             pieces = [piece for piece in encoding.ids if piece != PAD][: max_length - 1]
             row[: len(pieces)] = pieces
             row[len(pieces)] = EOS

@@ -4,7 +4,7 @@ from typing import Any
 
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.sample import BadCounts, BadSample, Sample, Source
-from clippy_jax.datasets.tfds_split import TFDSSplit
+from clippy_jax.datasets.tfds.split import TFDSSplit
 from clippy_jax.errors import InputError
 
 CAPTION_FEATURES = ("caption", "captions", "title", "text")
