@@ -41,7 +41,8 @@ def reading(
     except (InputError, into):
         raise
     except Exception as error:
-        said = "cannot be read" if isinstance(error, OSError) else wrong
+        refused = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError))
+        said = "cannot be read" if refused else wrong
         raise into(f"{what} {said} ({reason(error)}){advice and '; '}{advice}") from error
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int16, UInt8
 
 from clippy_jax.datasets import image_file
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
-from clippy_jax.errors import InputError, reading
+from clippy_jax.errors import InputError, reading, reason
 
 VALUES = ("P", "L")  # of Pillow's modes
 SEGMENTS = ("RGB",)
@@ -25,8 +25,8 @@ def open_mask(path: pathlib.Path, modes: tuple[str, ...] = VALUES) -> PIL.Image.
     """
     try:
         mask = image_file.open_header(path)
-    except OSError:
-        raise InputError(f"{path} cannot be read as a mask; it must be a PNG") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a mask ({reason(error)}); it must be a PNG") from None
     if mask.mode not in modes:
         wanted = "an RGB PNG of segments" if modes == SEGMENTS else "a palette or grey PNG whose pixels are labels"
         raise InputError(f"{path} is a {mask.mode} image; a mask must be {wanted}")

@@ -9,9 +9,10 @@ _MOST = 2000  # entries that are looked at: a folder of a million images is no p
 
 
 def hint(root: pathlib.Path, fits: Callable[[pathlib.Path], bool]) -> str:
-    """For the end of a message: "; did you mean X?", where a folder one or two below `root`, or its parent, fits."""
+    """For the end of a message: "; did you mean X?", where a folder one or two below or above `root` fits."""
     below = [child for child in _folders(root) for child in (child, *_folders(child))]
-    for folder in sorted(below, key=lambda folder: (len(folder.parts), folder)) + [root.absolute().parent]:
+    above = root.absolute().parents[:2]
+    for folder in (*sorted(below, key=lambda folder: (len(folder.parts), folder)), *above):
         if fits(folder):
             return f"; did you mean {folder}?"
     return ""

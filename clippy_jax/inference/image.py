@@ -29,6 +29,8 @@ def open_image(image: Image) -> PIL.Image.Image:
         path = pathlib.Path(os.path.expanduser(image))
         try:
             image = image_file.open_image(path)
+        except image_file.ImageTooLarge as error:
+            raise InputError(str(error)) from None
         except OSError:
             reason = "" if path.exists() else ": it does not exist"
             raise InputError(f"{path} cannot be read as an image{reason}") from None

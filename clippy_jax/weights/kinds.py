@@ -2,10 +2,12 @@
 
 import enum
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
 from clippy_jax import hub
+from clippy_jax.datasets import nested_folder
 from clippy_jax.errors import InputError, reading
 
 
@@ -93,17 +95,19 @@ def kind_of(path: str) -> Kind | None:
             raise InputError(f"{path} does not exist; give the path of weights, or a name on the hub: hf-hub:ORG/NAME")
         if not root.is_dir():
             return None
-        for kind, names in _FOLDERS.items():
-            if all((root / name).exists() for name in names):
-                return kind
+        if kind := _kind_of_folder(root):
+            return kind
         present = sorted(file.name for file in root.iterdir())
     if tensor_files(path, present):
         return None
-    for name in present:
-        if any((root / name / inside).exists() for names in _FOLDERS.values() for inside in names[-1:]):
-            raise InputError(f"{path} holds no weights itself; give the folder {root / name}")
     wanted = ", ".join(f"no {kind} ({' and '.join(names)})" for kind, names in _FOLDERS.items())
-    raise InputError(f"{path} is a folder of something else: {wanted}; give one of these, or a file of weights")
+    hint = nested_folder.hint(root, lambda inner: _kind_of_folder(inner) is not None)
+    raise InputError(f"{path} is a folder of something else: {wanted}; give one of these, or a file of weights{hint}")
+
+
+def _kind_of_folder(folder: pathlib.Path) -> Kind | None:
+    present = (kind for kind, names in _FOLDERS.items() if all((folder / name).exists() for name in names))
+    return next(present, None)
 
 
 def tensor_files(folder: str, names: Sequence[str] | None = None) -> list[str]:
@@ -138,7 +142,9 @@ def kind_of_keys(keys: Iterable[str], network: str, source: str) -> tuple[Kind, 
         if prefixes:
             return kind, next((prefix for prefix in prefixes if network in prefix.split(".")), prefixes[0])
     is_text = any(key.startswith(("encoder.block.", "shared.", "linear.")) for key in keys)
-    advice = "; give the whole Sentence-T5 folder instead of a file in it" if is_text else ""
+    is_ours = any(key.startswith("image/") for key in keys)
+    folder = Kind.SENTENCE_T5 if is_text else Kind.CONVERTED if is_ours else ""
+    advice = f"; give the whole {folder} instead of a file in it" if folder else ""
     beginnings = sorted({key.partition(".")[0] for key in keys})
     raise InputError(
         f"{source} is none of the weights known here (a {Kind.DINO}, a {Kind.CLIPPY}, a {Kind.SENTENCE_T5}): "

@@ -25,7 +25,7 @@ READERS = {
     "ImageNet, one too deep": (lambda f: image_folder.read(str(f)), "n{:08d}/x/x", "n00000003", "."),
     "train and val": (lambda f: image_folder.read_train_and_val(str(f)), "cars/{}/x/x", ".", "cars"),
     "shards": (lambda f: expand_files(str(f)), "a/b/0.tar", ".", "a/b"),
-    "a run": (lambda f: kind_of(str(f)), "b16/checkpoints/x", ".", "b16"),
+    "a run": (lambda f: kind_of(str(f)), "b16/checkpoints/x", "b16/checkpoints", "b16"),
     "a converted folder": (lambda f: kind_of(str(f)), "b16/params.safetensors", ".", "b16"),
 }
 
@@ -37,6 +37,8 @@ def test_the_folder_that_was_meant_is_named(name, tmp_path):
     for part in [path.format(i) for i in range(1000)] if "{:" in path else [path.format(i) for i in ("train", "val")]:
         (root / part).parent.mkdir(parents=True, exist_ok=True)
         (root / part).touch()
+    if name == "a run":
+        (root / meant / "config.json").touch()
     with pytest.raises(InputError) as error:
         read(tmp_path / given)
     assert str((root / meant).resolve()) in str(error.value) and "\n" not in str(error.value)
