@@ -45,6 +45,7 @@ from clippy_jax.input_pipeline.pipeline import TrainingInput
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.towers import read_weights
+from tests.evaluators import trees
 from tests.weights.conftest import clippy_file, dino_file, text_folder, weights_folder
 
 RAISED = (
@@ -79,10 +80,12 @@ def place(tmp_path_factory, clippy_file, text_folder, input_config, write_shard,
         photo(0).save(folder / name)
     PIL.Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "mask.png")
     (folder / "pairs.csv").write_text('image,caption\na.jpg,"a, photo"\n')
-    (folder / "metadata.csv").write_text("img_filename,y,place,split\na.jpg,0,0,2\n")
-    (folder / "vocabulary.json").write_text('{"classes": {"x": "x"}, "templates": ["{c}"]}')
-    (folder / "x").mkdir()
-    shutil.copy(folder / "a.jpg", folder / "x")
+    (folder / "birds").mkdir()
+    (folder / "birds" / "metadata.csv").write_text("img_filename,y,place,split\na.jpg,0,0,2\n")
+    shutil.copy(folder / "a.jpg", folder / "birds")
+    (folder / "classes" / "x").mkdir(parents=True)
+    (folder / "classes" / "vocabulary.json").write_text('{"classes": {"x": "x"}, "templates": ["{c}"]}')
+    shutil.copy(folder / "a.jpg", folder / "classes" / "x")
     sentences = [{"raw": "a photo"}]
     (folder / "karpathy.json").write_text(
         json.dumps({"images": [{"filename": "a.jpg", "split": "test", "sentences": sentences}]})
@@ -90,16 +93,14 @@ def place(tmp_path_factory, clippy_file, text_folder, input_config, write_shard,
     (folder / "results_20130124.token").write_text("a.jpg#0\ta photo\n")
     (folder / "own.json").write_text('{"based_on": "standard"}')
     (folder / "words.txt").write_text("cat\ndog\n")
-    (folder / "results.json").write_text('{"voc": {"counts": {}, "figure": 1}}')
-    np.savez(folder / "results.counts.npz", **{"voc/names": np.array(["a"])})
+    (folder / "results.json").write_text('{"voc": {"counts": {"figure": ["right", "all"]}, "figure": 1}}')
+    np.savez(
+        folder / "results.counts.npz", **{"voc/names": np.array(["a"]), "voc/right": np.ones(1), "voc/all": np.ones(1)}
+    )
     for name in ("package.tgz", "config.py"):
         (folder / name).write_bytes(b"def get_config():\n    raise ValueError('two\\nlines')\n")
-    (folder / "JPEGImages").mkdir()
-    (folder / "SegmentationClass").mkdir()
-    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
-    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
-    shutil.copy(folder / "a.jpg", folder / "JPEGImages")
-    PIL.Image.fromarray(np.zeros((60, 80), np.uint8)).save(folder / "SegmentationClass" / "a.png")
+    trees.voc_tree(folder / "voc", [(20, 30)])
+    records.names()  # the packaged ones are read once
     shutil.copytree(pathlib.Path(__file__).parent / "run" / "old_workdir", folder / "run")
     return Place(folder, clippy_file, text_folder, input_config)
 
@@ -167,19 +168,29 @@ BOUNDARIES = {
     "a JPEG's shortcut": ("simplejpeg.decode_jpeg", lambda p: images.decode(sample(p).image), None, ""),
     "a JPEG's header": ("simplejpeg.decode_jpeg_header", lambda p: images.decode(sample(p).image), None, ""),
     "a caption": ("ftfy.fix_text", lambda p: captions.clean("café"), BadSample, ""),
-    "an image in evaluation": ("PIL.Image.open", lambda p: image_folder.read(str(p.folder)).read(0), OSError, "a.jpg"),
+    "an image in evaluation": (
+        "PIL.Image.open",
+        lambda p: image_folder.read(str(p.folder / "classes")).read(0),
+        OSError,
+        "a.jpg",
+    ),
     "an image to use": ("PIL.Image.open", lambda p: open_image(p.folder / "a.jpg"), InputError, "a.jpg"),
     "an image's orientation": ("PIL.ImageOps.exif_transpose", lambda p: open_image(p.folder / "a.jpg"), None, ""),
     "a mask": ("PIL.Image.open", lambda p: masks.open_mask(p.folder / "mask.png"), InputError, "mask.png"),
-    "a mask's pixels": ("PIL.ImageFile.ImageFile.load", lambda p: voc(p).labels(0), InputError, "a.png"),
+    "a mask's pixels": ("PIL.ImageFile.ImageFile.load", lambda p: voc(p).labels(0), InputError, "scene_000.png"),
     "a list of a split": ("pathlib.Path.read_text", lambda p: voc(p), InputError, "val.txt"),
     "a vocabulary": (
         "json.loads",
-        lambda p: vocabulary.classification_vocabulary(p.folder),
+        lambda p: vocabulary.classification_vocabulary(p.folder / "classes"),
         InputError,
         "vocabulary.json",
     ),
-    "Waterbirds": ("csv.DictReader", lambda p: waterbirds_tree.read(str(p.folder)), InputError, "metadata.csv"),
+    "Waterbirds": (
+        "csv.DictReader",
+        lambda p: waterbirds_tree.read(str(p.folder / "birds")),
+        InputError,
+        "metadata.csv",
+    ),
     "a Karpathy split": (
         "json.loads",
         lambda p: retrieval_pairs.read(str(p.folder / "karpathy.json")),
@@ -226,16 +237,10 @@ def remote(place: Place, what: str = "/0.tar") -> Any:
 
 
 def voc(place: Place) -> Any:
-    vocabulary_file = place.folder / "vocabulary.json"
-    aside = vocabulary_file.rename(place.folder / "aside")
-    try:
-        return segmentation_tree.read(str(place.folder), label_layouts.VOC)
-    finally:
-        aside.rename(vocabulary_file)
+    return segmentation_tree.read(str(place.folder / "voc"), label_layouts.VOC)
 
 
 def protocol(place: Place) -> Any:
-    records.names()  # the packaged ones are read first
     return records.read(str(place.folder / "own.json"), label_layouts.VOC)
 
 
