@@ -59,7 +59,7 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
 
 
-def exit_with_one_line(main: Callable) -> Callable:
+def exit_withone_line(main: Callable) -> Callable:
     """Wraps an entry point so that wrong input ends the program with one line on stderr and exit status 1.
 
     So does what the operating system refuses (a full disk, missing rights, a file that has gone) and what does not fit
@@ -71,7 +71,7 @@ def exit_with_one_line(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except Exception as error:
-            message = _one_line(error)
+            message = one_line(error)
             if message is None:
                 if bug_note() not in getattr(error, "__notes__", ()):  # one program may start another
                     error.add_note(bug_note())
@@ -91,7 +91,7 @@ def bug_note() -> str:
     )
 
 
-def _one_line(error: Exception) -> str | None:
+def one_line(error: Exception) -> str | None:
     """What an exception says to the user, None where it is a bug."""
     if isinstance(error, InputError):
         return str(error)

@@ -14,15 +14,8 @@ from clippy_jax.errors import InputError, reading, reason
 
 # What fsspec needs for a protocol; it names the packages of others itself.
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
-_VERSIONS = (
-    "ETag",
-    "etag",
-    "generation",
-    "LastModified",
-    "Last-Modified",
-    "mtime",
-    "last_modified",
-)  # in fsspec's info
+# Where stores tell of a file's version, in what fsspec tells of it.
+_VERSIONS = ("ETag", "etag", "generation", "LastModified", "Last-Modified", "mtime", "last_modified")
 _THREADS = 16  # a look at a file waits for the network
 _SECONDS_TO_FIND = 20.0  # that a store may be away at the start; an address may be wrong
 _SECONDS_TO_INDEX = 300.0

@@ -71,7 +71,8 @@ def _tensors(names: Sequence[str]) -> list[str]:
     for name in ("params.safetensors", *TENSOR_FILES):
         stem, ending = os.path.splitext(name)
         if f"{name}.index.json" in names:
-            return [part for part in names if re.fullmatch(rf"{stem}-\d+-of-\d+{re.escape(ending)}", part)]
+            parts = [part for part in names if re.fullmatch(rf"{stem}-\d+-of-\d+{re.escape(ending)}", part)]
+            return [*parts, f"{name}.index.json"]
         if name in names:
             return [name]
     for ending in _ANY_TENSORS:
@@ -111,7 +112,7 @@ def _kind_of_folder(folder: pathlib.Path) -> Kind | None:
 
 
 def tensor_files(folder: str, names: Sequence[str] | None = None) -> list[str]:
-    """The paths of the files that hold a folder's tensors: one or several, none where there are none.
+    """The paths of the files that hold a folder's tensors: one, or parts and what lists them, or none.
 
     Raises:
       InputError: there are several, of which one has to be named.
