@@ -59,7 +59,7 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
 
 
-def exit_withone_line(main: Callable) -> Callable:
+def exit_with_one_line(main: Callable) -> Callable:
     """Wraps an entry point so that wrong input ends the program with one line on stderr and exit status 1.
 
     So does what the operating system refuses (a full disk, missing rights, a file that has gone) and what does not fit
