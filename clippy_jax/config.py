@@ -72,10 +72,10 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InitConfig:
-    """PyTorch weights that the parameters start from (`weights/`); "" keeps the random initialisation."""
+    """Weights that the parameters start from: paths or names on the hub; "" keeps the random initialisation."""
 
-    image: str  # a DINO checkpoint (.pth)
-    text: str  # a sentence-transformers folder
+    image: str  # a DINO checkpoint (.pth), or a whole CLIPpy to take the image tower of
+    text: str  # a sentence-transformers folder, or a whole CLIPpy to take the text tower of
     clippy: str  # a whole CLIPpy: clippy_5k.pt, a converted folder or the workdir of a run
 
 
@@ -83,8 +83,8 @@ class InitConfig:
 class InputConfig:
     """The training input (`input_pipeline/`)."""
 
-    train: str  # tar pattern with braces, .csv / .tsv table, "tfds:NAME" or "synthetic"; several joined by "::"
-    tokenizer: str  # folder with spiece.model or tokenizer.json
+    train: str  # tars (path or address), .csv / .tsv table, "tfds:NAME" or "synthetic"; several joined by "::"
+    tokenizer: str  # folder with spiece.model or tokenizer.json, or a name on the hub
     batch_size: Count  # image-caption pairs of one step, over all devices of all processes
     image_size: Count  # pixels along each side of a training image
     crop_scale: tuple[Positive, Positive]  # share of the image's area that a random crop covers

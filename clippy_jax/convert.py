@@ -3,15 +3,24 @@
 python -m clippy_jax.convert to-flax  --image=dino_vitbase16.pth --text=sentence-t5-base/ --output=init
 python -m clippy_jax.convert to-flax  --clippy=clippy_5k.pt --output=clippy_5k
 python -m clippy_jax.convert to-torch --checkpoint=runs/b16 --output=clippy_5k.pt
+python -m clippy_jax.convert to-hub   --checkpoint=runs/b16 --repo=ORG/NAME --results=results.json --output=b16_hub
 python -m clippy_jax.convert inspect  clippy_5k.pt
+
+Wherever weights are asked for, a name on the Hugging Face hub serves as well: hf-hub:ORG/NAME.
 """
 
 import argparse
 import dataclasses
+import json
+import os
+import pathlib
+import re
+import tempfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from clippy_jax.command_line import Parser
-from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.errors import InputError, exit_with_one_line, reading
 
 
 def flags() -> Parser:
@@ -23,9 +32,14 @@ def flags() -> Parser:
     to_flax.add_argument(
         "--image",
         metavar="FILE",
-        help="DINO backbone (file, training checkpoint, transformers folder); together with --text",
+        help="DINO backbone (file, training checkpoint, transformers folder, name on the hub), or a whole CLIPpy; "
+        "together with --text",
     )
-    to_flax.add_argument("--text", metavar="DIR", help="sentence-transformers folder of a T5; together with --image")
+    to_flax.add_argument(
+        "--text",
+        metavar="DIR",
+        help="sentence-transformers folder of a T5 or its name on the hub, or a whole CLIPpy; together with --image",
+    )
     to_flax.add_argument("--clippy", metavar="FILE", help="a whole CLIPpy, like clippy_5k.pt; instead of the two")
     to_flax.add_argument("--tokenizer", metavar="DIR", help="with --clippy: tokenizer to put into the folder")
     to_flax.add_argument(
@@ -51,7 +65,18 @@ def flags() -> Parser:
     to_torch.add_argument("--skip_optimizer", action="store_true", help="leave the optimizer's state out")
     to_torch.add_argument("--output", required=True, help="the file or folder to write")
 
-    for command in to_flax, to_torch:
+    to_hub = commands.add_parser("to-hub", description="A model of this project to a repository of the hub.")
+    to_hub.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
+    to_hub.add_argument("--repo", required=True, metavar="ORG/NAME", help="the repository's name")
+    to_hub.add_argument("--step", type=int, help="which checkpoint of a run; the newest by default")
+    to_hub.add_argument("--tokenizer", metavar="DIR", help="for a checkpoint that has none")
+    to_hub.add_argument("--results", metavar="FILE", help="what evaluate --output wrote of it, for the model card")
+    to_hub.add_argument("--licence", default="apache-2.0", help="of the weights, as the hub calls it (%(default)s)")
+    to_hub.add_argument("--output", metavar="DIR", help="the folder to make; with --push it may be left out")
+    to_hub.add_argument("--push", action="store_true", help="upload it, as the user of `hf auth login` or HF_TOKEN")
+    to_hub.add_argument("--private", action="store_true", help="with --push: nobody else can see the repository")
+
+    for command in to_flax, to_torch, to_hub:
         command.add_argument("--force", action="store_true", help="replace what is at --output")
 
     inspect = commands.add_parser("inspect", description="Says what a file or folder of weights is.")
@@ -65,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one of the commands."""
     args = flags().parse_args(arguments)
     # Imports are inside the commands, so that a wrong command line is answered at once.
-    {"to-flax": _to_flax, "to-torch": _to_torch, "inspect": _inspect}[args.command](args)
+    {"to-flax": _to_flax, "to-torch": _to_torch, "to-hub": _to_hub, "inspect": _inspect}[args.command](args)
 
 
 def _to_flax(args: argparse.Namespace) -> None:
@@ -117,6 +142,53 @@ def _to_torch(args: argparse.Namespace) -> None:
     with complete_or_nothing(args.output, args.force) as path:
         write[args.format](path)
     print(f"wrote {args.output}")
+
+
+def _to_hub(args: argparse.Namespace) -> None:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", args.repo):
+        raise InputError(f"--repo={args.repo} must be ORG/NAME, as in --repo=my-name/clippy-b16")
+    if not (args.output or args.push):
+        raise InputError("to-hub takes --output=DIR, --push, or both")
+    if args.private and not args.push:
+        raise InputError("--private goes with --push")
+    from clippy_jax.weights.converted_folder import write_converted_folder
+    from clippy_jax.weights.load import load_checkpoint
+    from clippy_jax.weights.model_card import model_card, read_figures
+    from clippy_jax.whole_files import check_output, complete_or_nothing
+
+    if args.output:
+        check_output(args.output, args.force)
+    _check_tokenizer(args.tokenizer)
+    checkpoint = load_checkpoint(args.checkpoint, args.step, with_moments=False)
+    checkpoint = dataclasses.replace(checkpoint, tokenizer=args.tokenizer or checkpoint.tokenizer)
+    if not checkpoint.tokenizer:
+        raise InputError(f"{args.checkpoint} carries no tokenizer; give one with --tokenizer=DIR")
+    figures = read_figures(args.results, checkpoint) if args.results else {}
+    card = model_card(args.repo, checkpoint, args.licence, figures, _recipe(args.checkpoint))
+    with tempfile.TemporaryDirectory() as scratch:
+        output = args.output or os.path.join(scratch, "model")
+        with complete_or_nothing(output, args.force) as folder:
+            write_converted_folder(folder, checkpoint)
+            pathlib.Path(folder, "README.md").write_text(card, "utf-8")
+        if args.output:
+            print(f"wrote {args.output}")
+        if args.push:
+            from clippy_jax.hub import push
+
+            print(f"pushed to {push(output, args.repo, args.private)}")
+
+
+def _recipe(checkpoint: str) -> dict[str, Any]:
+    """The configuration that a run has saved; of other checkpoints it is not known."""
+    from clippy_jax.hub import as_path
+    from clippy_jax.weights.kinds import Kind, find_weights, kind_of
+
+    path = find_weights(checkpoint)
+    if kind_of(path) != Kind.RUN:
+        return {}
+    file = as_path(path) / "config.json"
+    with reading(file):
+        return dict(json.loads(file.read_text()))
 
 
 def _inspect(args: argparse.Namespace) -> None:

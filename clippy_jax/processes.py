@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, bug_note, one_line
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
 
@@ -102,12 +102,14 @@ def failing_together() -> Iterator[None]:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        if isinstance(error, InputError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        if message := one_line(error):
+            print(f"error: {message}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
             if isinstance(error, jax.errors.JaxRuntimeError):
                 print("If another process has ended, its own output says why.", file=sys.stderr, flush=True)
+            else:
+                print(bug_note(), file=sys.stderr, flush=True)
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)

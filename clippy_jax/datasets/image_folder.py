@@ -13,9 +13,9 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int32
 
-from clippy_jax.datasets import image_file, vocabulary
+from clippy_jax.datasets import image_file, nested_folder, vocabulary
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
@@ -65,15 +65,22 @@ def read(folder: str) -> ImageFolder:
         others = [name for name in present if not (name in numbered if is_v2 else re.fullmatch(r"n\d{8}", name))]
         if others or len(present) != len(words.names):
             example = f", and {others[0]!r} is none of its classes" if others else ""
+            hint = nested_folder.hint(root, lambda inner: _has_classes(inner, len(words.names)))
             raise InputError(
                 f"{folder} holds {len(present)} class folders where ImageNet has {len(words.names)}{example}; "
-                f"for other classes put a {vocabulary.FILE_NAME} beside them"
+                f"for other classes put a {vocabulary.FILE_NAME} beside them{hint}"
             )
     unknown = [name for name in present if name not in class_folders]
     if unknown:
         raise InputError(f"{root / unknown[0]} is a class folder that {root / vocabulary.FILE_NAME} does not name")
     paths, labels = list_images(root, class_folders)
     return ImageFolder(root, root.resolve().name, words, data_set, class_folders, paths, labels)
+
+
+def _has_classes(folder: pathlib.Path, count: int) -> bool:
+    """Whether a folder is ImageNet by its looks: named by as many synsets or numbers as there are classes."""
+    names = [name for name in os.listdir(folder) if re.fullmatch(r"n\d{8}|\d{1,3}", name)]
+    return len(names) == count
 
 
 def list_classes(root: pathlib.Path) -> tuple[str, ...]:
@@ -84,9 +91,12 @@ def list_classes(root: pathlib.Path) -> tuple[str, ...]:
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must hold one folder of images per class")
-    present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with reading(root):
+        present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not present:
-        raise InputError(f"{root} holds no class folders; it must hold one folder of images per class")
+        flat = any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir())
+        found = "images, but no class folders" if flat else "no class folders"
+        raise InputError(f"{root} holds {found}; it must hold one folder of images per class")
     return tuple(present)
 
 
@@ -102,15 +112,18 @@ def list_images(
     for label, name in enumerate(class_folders):
         if not (root / name).is_dir():
             continue
-        images = sorted(
-            path
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+        with reading(root / name):
+            images = sorted(
+                path
+                for path in (root / name).iterdir()
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            )
         paths.extend(images)
         labels.extend([label] * len(images))
     if not paths:
-        raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        deeper = next((name for name in class_folders if any((root / name).glob("*/*.*"))), None)
+        where = f"; in {root / deeper} are folders: move their images one up" if deeper else ""
+        raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))}){where}")
     return tuple(paths), np.array(labels, np.int32)
 
 
@@ -141,8 +154,9 @@ def read_train_and_val(folder: str) -> TrainAndVal:
     root = pathlib.Path(os.path.expanduser(folder))
     for part in ("train", "val"):
         if not (root / part).is_dir():
+            hint = nested_folder.hint(root, lambda inner: (inner / "train").is_dir() and (inner / "val").is_dir())
             raise InputError(
-                f"{root / part} is not a folder; {folder} must hold train and val, with a folder per class"
+                f"{root / part} is not a folder; {folder} must hold train and val, with a folder per class{hint}"
             )
     classes = list_classes(root / "train")
     for name in list_classes(root / "val"):

@@ -9,15 +9,47 @@ import os
 import pathlib
 import resource
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from absl import logging
 
 from clippy_jax.datasets.sample import BadSample, StorageAway
+from clippy_jax.errors import InputError
 
 # Errors that say something about one file; all others are the storage's.
 _OF_ONE_FILE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EINVAL, errno.ENXIO),
 }
+
+T = TypeVar("T")
+
+
+def wait_for_storage(read: Callable[[], T], seconds: float, ended: threading.Event | None = None) -> T:
+    """What `read` returns; where it raises `StorageAway` it is called again, after growing pauses.
+
+    Args:
+      read: may be called several times.
+      seconds: how long to try.
+      ended: set by somebody else when the result is no longer wanted.
+
+    Raises:
+      InputError: the storage is away for longer.
+    """
+    ended = ended or threading.Event()
+    pause, deadline = 0.1, time.monotonic() + seconds
+    while True:
+        try:
+            return read()
+        except StorageAway as away:
+            if ended.is_set() or time.monotonic() + pause > deadline:
+                tried = f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+                raise InputError(f"{away}; tried for {tried}; start again when it can be read") from away
+            logging.log_every_n_seconds(logging.WARNING, "%s; trying again", 60, away)
+            ended.wait(pause)
+            pause = min(1.5 * pause, 15.0)
 
 
 def read_whole(path: str, root: pathlib.Path) -> bytes:

@@ -6,8 +6,10 @@ import os
 import pathlib
 import re
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
+from clippy_jax.datasets import nested_folder
+from clippy_jax.datasets.remote_files import RemoteFile, find, is_remote
 from clippy_jax.errors import InputError
 
 KEY = "config.input.train"  # what the messages call it
@@ -15,17 +17,19 @@ _MOST = 1_000_000  # files
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?\}")
 
 
-def expand_files(pattern: str) -> list[pathlib.Path]:
-    """The files that a path names, each of which is there: by braces, as in `/data/cc12m/{00000..01242}.tar`, by `*`
-    and `?`, or as a folder of tars. Those that are not numbered are sorted by name.
+File = pathlib.Path | RemoteFile
+
+
+def expand_files(pattern: str) -> list[File]:
+    """The files that a path or an address names, each of which is there: by braces, as in
+    `/data/cc12m/{00000..01242}.tar`, by `*` and `?`, or as a folder of tars. Those that are not numbered are sorted by
+    name.
 
     Raises:
       InputError: a brace range is empty, unfinished or too large, a folder or a file is missing.
     """
     if "\0" in pattern:
         raise InputError(f"{KEY}: {pattern!r} is no path")
-    if "://" in pattern:
-        raise InputError(f"{KEY}: {pattern!r} is a remote address; copy or mount the files and give their local path")
     for whole, first, last in ((match[0], match[1], match[2]) for match in _RANGE.finditer(pattern)):
         if int(last) < int(first):
             raise InputError(f"{KEY}: the range {whole} in {pattern!r} is empty; write the smaller number first")
@@ -33,13 +37,14 @@ def expand_files(pattern: str) -> list[pathlib.Path]:
             raise InputError(f"{KEY}: the range {whole} in {pattern!r} names more than {_MOST:,} files")
     try:
         names = list(itertools.islice(braceexpand(pattern), _MOST + 1))
-    except (UnbalancedBracesError, RecursionError, ValueError):
+    except Exception:  # unbalanced braces and whatever else it meets
         names = [pattern]
     if len(names) > _MOST:
         raise InputError(f"{KEY}: {pattern!r} names more than {_MOST:,} files")
     if any("{" in name or "}" in name for name in names):
         raise InputError(f"{KEY}: the braces in {pattern!r} hold no range; write them as {{00000..01242}}")
-
+    if is_remote(pattern):
+        return list(find(names, KEY))
     files = [file for name in names for file in _named(pathlib.Path(os.path.expanduser(name)))]
     for folder in dict.fromkeys(file.parent for file in files):
         if not os.path.isdir(folder):
@@ -62,7 +67,8 @@ def _named(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     files = sorted(file for file in map(pathlib.Path, found) if not file.name.startswith("."))
     if not files:
+        hint = nested_folder.hint(path, lambda inner: any(inner.glob("*.tar"))) if path.is_dir() else ""
         raise InputError(
-            f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar"
+            f"{KEY}: {path} names no file; give a folder of tars or files, as in /data/{{00000..01242}}.tar{hint}"
         )
     return files

@@ -1,4 +1,4 @@
-"""Images with their captions, for retrieval: a table, tar shards, or a Karpathy split of COCO or Flickr30k."""
+"""Images with their captions, for retrieval: a table, tar shards, a Karpathy split, Flickr30k as it unpacks."""
 
 import dataclasses
 import io
@@ -12,10 +12,11 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int32
 
-from clippy_jax.datasets import image_file, patterns, tables
+from clippy_jax.datasets import flickr, image_file, patterns, tables
+from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 CAPTIONS_PER_IMAGE = 5  # the first ones count, as is usual; some images of COCO have six or seven
 
@@ -37,20 +38,25 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
 
     Args:
       source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
-        pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; or a Karpathy JSON
-        (`dataset_coco.json`), the images beside it at `filepath/filename`.
+        pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; a Karpathy JSON
+        (`dataset_coco.json`), the images beside it at `filepath/filename`; or Flickr30k's folder, `.token` or
+        `results.csv`.
       split: of a Karpathy JSON; the others are taken whole.
 
     Raises:
       InputError: the source is missing, of another kind or damaged, or holds no captioned image.
     """
     try:
-        if source.lower().endswith(".json"):
-            return _karpathy(pathlib.Path(os.path.expanduser(source)), split)
+        path = pathlib.Path(os.path.expanduser(source))
+        path = flickr.caption_file(path) or path
+        if path.suffix.lower() == ".json":
+            return _karpathy(path, split)
+        if flickr.is_caption_file(path):
+            return _of_files(str(path), "all rows", flickr.read_captions(path))
         files = patterns.expand_files(source)
         if all(file.suffix.lower() == ".tar" for file in files):
             return _tars(source, files)
-        if all(file.suffix.lower() in tables.ENDINGS for file in files):
+        if all(file.suffix.lower() in tables.ENDINGS for file in files) and not is_remote(source):
             return _table(source, files)
     except InputError as error:  # the readers name the configuration field of the training input, which is not meant
         raise InputError(str(error).removeprefix(f"{patterns.KEY}: ")) from None
@@ -69,28 +75,26 @@ def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
 
 
 def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
+    with reading(file, wrong="cannot be read as JSON"):
+        contents = json.loads(file.read_text("utf-8-sig"))
     try:
-        entries = json.loads(file.read_text("utf-8-sig"))["images"]
+        entries = contents["images"]
         splits = sorted({entry["split"] for entry in entries})
         captions_of = {
-            file.parent / entry.get("filepath", "") / entry["filename"]: [
+            os.path.join(entry.get("filepath", ""), entry["filename"]): [
                 sentence["raw"].strip() for sentence in entry["sentences"] if sentence["raw"].strip()
             ]
             for entry in entries
             if entry["split"] == split
         }
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             f'{file} is no Karpathy split: "images" must list "filename", "split" and "sentences", each with "raw"'
         ) from None
     if split not in splits:
         raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
-    first = next(iter(captions_of))
-    if not first.is_file():
-        raise InputError(f"{file} names the image {first}, which does not exist; put the JSON beside the image folders")
-    return _of_files(str(file), split, captions_of)
+    folder = flickr.image_folder(file, list(captions_of)[:1])
+    return _of_files(str(file), split, {folder / name: captions for name, captions in captions_of.items()})
 
 
 def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]]) -> RetrievalPairs:
@@ -99,7 +103,7 @@ def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]
     return _pairs(source, split, paths, lambda index: image_file.open_image(paths[index]), captioned.values())
 
 
-def _tars(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
+def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
     with tempfile.TemporaryDirectory() as folder:  # data to evaluate on may lie where nothing can be written
         shards = ShardSource(files, folder)
 

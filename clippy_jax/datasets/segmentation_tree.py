@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from clippy_jax.datasets import masks, tfds_split, vocabulary
+from clippy_jax.datasets import masks, nested_folder, vocabulary
 from clippy_jax.datasets.label_layouts import LabelLayout
+from clippy_jax.datasets.tfds import split as tfds_split
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL, SegmentationVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
+
+_ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".JPEG")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +54,8 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
       InputError: a folder, the split's list or JSON is missing or wrong, there is no image, or one has no mask.
     """
     split = split or layout.split
-    root = tfds_split.voc_folder(folder) if folder.startswith(tfds_split.PREFIX) else pathlib.Path(folder)
+    is_tfds = folder.startswith(tfds_split.PREFIX)
+    root = tfds_split.voc_folder(folder) if is_tfds else pathlib.Path(os.path.expanduser(folder))
     expected = f"it must be a tree of {layout.name} such as {layout.example}"
     if not root.is_dir():
         raise InputError(f"{folder} is not a folder; {expected}")
@@ -60,18 +65,22 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
         for name in candidates:
             if (root / name).is_dir():
                 return root / name
-        raise InputError(f"{folder} has no {' or '.join(candidates)}; {expected}")
+        hint = nested_folder.hint(root, lambda inner: any((inner / name).is_dir() for name in candidates))
+        raise InputError(f"{folder} has no {' or '.join(candidates)}; {expected}{hint}")
 
     image_folder, mask_folder = existing(layout.image_folders), existing(layout.mask_folders)
     words = vocabulary.segmentation_vocabulary(root, layout.vocabulary)
+    # A data set may have been saved anew; an ending with more than a dot tells apart what lies in one folder.
+    endings = (layout.image_ending, *(_ENDINGS if layout.image_ending in _ENDINGS else ()))
     if layout.listing:
         names = _listed(root / layout.listing.replace("{split}", split))
     else:
-        found = image_folder.rglob(f"*{layout.image_ending}")
-        names = sorted(str(path.relative_to(image_folder)).removesuffix(layout.image_ending) for path in found)
+        found = [path.relative_to(image_folder) for path in image_folder.rglob("*") if path.name.endswith(endings)]
+        visible = [str(path) for path in found if not any(part.startswith(".") for part in path.parts)]
+        names = sorted({path.removesuffix(next(filter(path.endswith, endings))) for path in visible})
         if not names:
             raise InputError(f"{image_folder} holds no image *{layout.image_ending}; {expected}")
-    images = tuple(image_folder / f"{name}{layout.image_ending}" for name in names)
+    images = tuple(_image(image_folder, name, endings) for name in names)
     mask_paths = tuple(mask_folder / f"{name}{layout.mask_ending}" for name in names)
     for image, mask in zip(images, mask_paths):
         if layout.listing and not image.is_file():
@@ -88,13 +97,20 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
     return SegmentationTree(root, layout, split, words, images, mask_paths, class_of_value, class_of_segment)
 
 
+def _image(folder: pathlib.Path, name: str, endings: tuple[str, ...]) -> pathlib.Path:
+    """The image of a name, with the first of the endings with which there is one."""
+    paths = [folder / f"{name}{ending}" for ending in endings]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def _listed(listing: pathlib.Path) -> list[str]:
     if not listing.parent.is_dir():
         raise InputError(f"{listing.parent} is not a folder; it must hold the lists of images of each split")
     if not listing.is_file():
-        present = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
+        present = ", ".join(sorted(path.stem for path in listing.parent.glob("[!.]*.txt"))) or "none"
         raise InputError(f"{listing} does not exist; splits of this tree: {present}")
-    names = listing.read_text("utf-8").split()
+    with reading(listing):
+        names = listing.read_text("utf-8-sig").split()
     if not names:
         raise InputError(f"{listing} names no image")
     return names
@@ -110,15 +126,15 @@ def _class_of_value(layout: LabelLayout, words: SegmentationVocabulary) -> Int16
 
 def _segments(path: pathlib.Path, class_of_value: Int16[np.ndarray, "256"]) -> dict[str, dict[int, int]]:
     """The class of each segment of each mask, from COCO's panoptic JSON."""
+    with reading(path, wrong="cannot be read as JSON"):
+        contents = json.loads(path.read_text("utf-8-sig"))
     try:
-        annotations = json.loads(path.read_text("utf-8"))["annotations"]
+        annotations = contents["annotations"]
         categories = {
             annotation["file_name"]: {segment["id"]: segment["category_id"] for segment in annotation["segments_info"]}
             for annotation in annotations
         }
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise InputError(
             f'{path} is no panoptic JSON of COCO: "annotations" must list "file_name" and, in "segments_info", '
             '"id" and "category_id"'

@@ -6,12 +6,13 @@ follow from its number. An index is built once, by reading the tar's headers, an
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,10 @@ from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
 from clippy_jax.datasets import patterns, tar_members
+from clippy_jax.datasets.patterns import File
+from clippy_jax.datasets.remote_files import ReadAhead, RemoteFile
 from clippy_jax.datasets.tar_members import Gap, Member
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.whole_files import complete_or_nothing
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -42,7 +45,7 @@ class ShardIndex(NamedTuple):
 
 
 def load_or_build(
-    shards: Sequence[pathlib.Path], index_folder: str, process_index: int = 0, process_count: int = 1
+    shards: Sequence[File], index_folder: str, process_index: int = 0, process_count: int = 1
 ) -> list[ShardIndex]:
     """The index of every shard; those that are not cached are built, in parallel, under a progress bar.
 
@@ -50,7 +53,7 @@ def load_or_build(
     then builds only what the others have not cached by the time it gets there.
 
     Args:
-      index_folder: where indexes are cached; "" for beside their shards.
+      index_folder: where indexes are cached; "" for beside their shards, or in `default_folder()` for remote ones.
 
     Raises:
       InputError: a shard is no tar file, or an index cannot be written.
@@ -76,7 +79,7 @@ def load_or_build(
     return [indexes[shard] for shard in shards]
 
 
-def build(shard: pathlib.Path) -> ShardIndex:
+def build(shard: File) -> ShardIndex:
     """Reads the headers of a shard, by WebDataset's rule: what stands before the first dot of a name is the key.
 
     A key that comes again with a file of the same extension is another sample. What damage hides is left out, as
@@ -89,8 +92,8 @@ def build(shard: pathlib.Path) -> ShardIndex:
     newest: dict[str, _Partial] = {}  # by key
     damages: list[tuple[str, list[_Partial]]] = []  # the cause, and the samples before and after
     at_gap = False
-    with open(shard, "rb", buffering=0) as file:
-        for member in tar_members.members(file.fileno(), os.fstat(file.fileno()).st_size):
+    with _opened(shard) as (read, size):
+        for member in tar_members.members(read, size):
             if isinstance(member, Gap):
                 at_gap = member is Gap.DAMAGED
                 if member is Gap.END:
@@ -129,6 +132,16 @@ def build(shard: pathlib.Path) -> ShardIndex:
     return ShardIndex(*(column.astype(kind) for column, kind in zip(columns, _KINDS)), dict(left_out))
 
 
+@contextlib.contextmanager
+def _opened(shard: File) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
+    """How stretches of a shard are read, by offset and length, and its size."""
+    if isinstance(shard, RemoteFile):
+        yield ReadAhead(shard, patterns.KEY), shard.size
+    else:
+        with open(shard, "rb", buffering=0) as file:
+            yield lambda offset, length: os.pread(file.fileno(), length, offset), os.fstat(file.fileno()).st_size
+
+
 @dataclasses.dataclass
 class _Partial:
     """A sample of which some files have been seen."""
@@ -162,11 +175,19 @@ class _Partial:
         return *self.image[1:], *self.caption[1:]
 
 
-def _index_file(shard: pathlib.Path, index_folder: str) -> pathlib.Path:
+def default_folder() -> pathlib.Path:
+    """Where the indexes of remote shards are kept if no folder is named."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(os.path.expanduser(cache), "clippy_jax", "shard_indexes")
+
+
+def _index_file(shard: File, index_folder: str) -> pathlib.Path:
+    if isinstance(shard, RemoteFile):
+        return pathlib.Path(os.path.expanduser(index_folder or default_folder()), f"{shard.index_name}.index.npz")
     if not index_folder:
         return shard.with_name(f"{shard.name}.index.npz")
     flat = "-".join(shard.absolute().parts[1:])  # shards of several folders have the same names
-    return pathlib.Path(index_folder).expanduser() / f"{flat}.index.npz"
+    return pathlib.Path(os.path.expanduser(index_folder), f"{flat}.index.npz")
 
 
 def _make_writable(folder: pathlib.Path) -> None:
@@ -178,20 +199,20 @@ def _make_writable(folder: pathlib.Path) -> None:
         raise InputError(f"config.input.index_folder: cannot write to {folder}; name a folder for the shard indexes")
 
 
-def _read_or_build(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex:
-    try:
+def _read_or_build(shard: File, file: pathlib.Path) -> ShardIndex:
+    with reading(f"{patterns.KEY}: {shard}"):
         index = _read(shard, file)
         if index is None:
             signature = _signature(shard)
             index = build(shard)
             _write(index, signature, file)
         return index
-    except OSError as error:
-        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
 
 
-def _signature(shard: pathlib.Path) -> tuple[int, int, int]:
+def _signature(shard: File) -> tuple[int, int, int]:
     """What must be the same for a cached index to hold."""
+    if isinstance(shard, RemoteFile):
+        return _FORMAT, shard.size, shard.version
     try:
         status = shard.stat()
     except OSError as error:
@@ -199,7 +220,7 @@ def _signature(shard: pathlib.Path) -> tuple[int, int, int]:
     return _FORMAT, status.st_size, status.st_mtime_ns
 
 
-def _read(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex | None:
+def _read(shard: File, file: pathlib.Path) -> ShardIndex | None:
     """The cached index, or None where it is missing, stale or damaged in any way: then it is built again."""
     try:
         with zipfile.ZipFile(file) as archive:  # what it says of its size decides how much is allocated

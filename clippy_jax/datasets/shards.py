@@ -1,7 +1,9 @@
-"""WebDataset tar shards as a source: one positional read for an image, one for its caption."""
+"""WebDataset tar shards as a source: one positional read for an image, one for its caption.
+
+Of remote shards the stretches of many samples are read at the same time, an image with the caption that follows it.
+"""
 
 import bisect
-import pathlib
 import tarfile
 from collections.abc import Sequence
 
@@ -9,25 +11,31 @@ import numpy as np
 
 from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.open_files import OpenFiles
-from clippy_jax.datasets.sample import BadCounts, Sample, StorageAway
+from clippy_jax.datasets.patterns import File
+from clippy_jax.datasets.remote_files import RemoteFile, RemoteFiles
+from clippy_jax.datasets.sample import BadCounts, Sample, Source, StorageAway
 
 _LONGEST_CAPTION = 2**16  # bytes that are read of one; no text tower takes in more
+_GAP = 2**16  # bytes between an image and its caption that are read, too, to ask a store once
 
 
-class ShardSource:
+class ShardSource(Source):
     """All samples of tar shards as img2dataset writes them, in the order of the shards."""
 
-    def __init__(
-        self, shards: Sequence[pathlib.Path], index_folder: str = "", process_index: int = 0, process_count: int = 1
-    ):
-        """Loads or builds the index of every shard; raises InputError as `shard_index.load_or_build` does."""
+    def __init__(self, shards: Sequence[File], index_folder: str = "", process_index: int = 0, process_count: int = 1):
+        """Loads or builds the index of every shard, all local or all remote.
+
+        Raises:
+          InputError: as `shard_index.load_or_build` does.
+        """
         indexes = shard_index.load_or_build(shards, index_folder, process_index, process_count)
         self.left_out = BadCounts()
         for shard, index in zip(shards, indexes):
             for cause, count in index.left_out.items():
                 self.left_out.note(cause, shard, count)
         self._shards = shards
-        self._files = OpenFiles(shards, [shard.stat().st_size for shard in shards])
+        self._remote = RemoteFiles(shards) if isinstance(shards[0], RemoteFile) else None
+        self._files = self._remote or OpenFiles(shards, [shard.stat().st_size for shard in shards])
         self._ends = np.cumsum([len(index.image_offsets) for index in indexes]).tolist()
         self._image_offsets = np.concatenate([index.image_offsets for index in indexes])
         self._image_lengths = np.concatenate([index.image_lengths for index in indexes])
@@ -38,11 +46,40 @@ class ShardSource:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        shard = bisect.bisect_right(self._ends, index)
-        image = self._files.read(shard, int(self._image_offsets[index]), int(self._image_lengths[index]))
-        caption_length = min(int(self._caption_lengths[index]), _LONGEST_CAPTION)
-        caption = self._files.read(shard, int(self._caption_offsets[index]), caption_length)
+        if self._remote:
+            return self.read_ahead([index])[index]
+        image, caption = (self._files.read(*stretch) for stretch in self._stretches(index))
         return Sample(image, caption.decode("utf-8", "replace"))
+
+    def read_ahead(self, indices: Sequence[int]) -> dict[int, Sample]:
+        """As `Source` does: those of remote shards."""
+        if not self._remote:
+            return {}
+        wanted: list[tuple[int, int, int]] = []
+        parts: dict[int, list[slice]] = {}  # of what is read in one stretch: the image and the caption
+        for index in indices:
+            (shard, *image), (_, *caption) = self._stretches(index)
+            start, end = min(image[0], caption[0]), max(sum(image), sum(caption))
+            if end - start <= image[1] + caption[1] + _GAP:
+                wanted.append((shard, start, end - start))
+                parts[index] = [slice(first - start, first - start + length) for first, length in (image, caption)]
+            else:
+                wanted += [(shard, *image), (shard, *caption)]
+        read, samples = iter(self._remote.read_all(wanted)), {}
+        for index in indices:
+            content = next(read)
+            image, caption = [content[part] for part in parts[index]] if index in parts else (content, next(read))
+            samples[index] = Sample(image, caption.decode("utf-8", "replace"))
+        return samples
+
+    def _stretches(self, index: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Shard, offset and length of a sample's image and of what is read of its caption."""
+        shard = bisect.bisect_right(self._ends, index)
+        caption_length = min(int(self._caption_lengths[index]), _LONGEST_CAPTION)
+        return (
+            (shard, int(self._image_offsets[index]), int(self._image_lengths[index])),
+            (shard, int(self._caption_offsets[index]), caption_length),
+        )
 
     def name(self, index: int) -> str:
         """The shard and the image in it, by its header, which stands before it; a very long name is cut."""

@@ -1,17 +1,17 @@
 """From `config.input.train` to an open source; one of them is made here, of random images."""
 
 import itertools
-import pathlib
 
 import numpy as np
 
 from clippy_jax.config import InputConfig
 from clippy_jax.datasets import patterns
+from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadCounts, Concatenation, Sample, Source
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.tables import TableSource
-from clippy_jax.datasets.tfds_pairs import TFDSSource
-from clippy_jax.datasets.tfds_split import PREFIX as TFDS_PREFIX
+from clippy_jax.datasets.tfds.pairs import TFDSSource
+from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError
 
 SYNTHETIC = "synthetic"
@@ -42,6 +42,8 @@ def open_source(config: InputConfig, process_index: int = 0, process_count: int 
             sources.append(TFDSSource(part))
         else:
             for is_table, group in itertools.groupby(files[part], _is_table):
+                if is_table and is_remote(part):
+                    raise InputError(f"{patterns.KEY}: {part!r} is remote; tars are read from there, tables from disks")
                 if is_table:
                     sources.extend(TableSource(table, *columns) for table in group)
                 else:
@@ -53,11 +55,11 @@ def _is_named(part: str) -> bool:
     return part == SYNTHETIC or part.startswith(TFDS_PREFIX)
 
 
-def _is_table(file: pathlib.Path) -> bool:
+def _is_table(file: patterns.File) -> bool:
     return file.suffix.lower() != ".tar"
 
 
-class SyntheticSource:
+class SyntheticSource(Source):
     """A million samples made of a few random images, uncompressed, and captions of three to ten words."""
 
     def __init__(self, image_size: int):

@@ -10,8 +10,8 @@ from typing import IO
 
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.open_files import read_whole
-from clippy_jax.datasets.sample import BadCounts, Sample
-from clippy_jax.errors import InputError
+from clippy_jax.datasets.sample import BadCounts, Sample, Source
+from clippy_jax.errors import InputError, reading
 
 ENDINGS = (".csv", ".tsv", ".txt")
 SEPARATORS = ("\t", ",", ";")
@@ -22,7 +22,7 @@ _LINES = 100  # that a row in quotes may take; a quote that is open for longer w
 _LOOKED_UP = 100  # images: if none of them is there, the paths are wrong
 
 
-class TableSource:
+class TableSource(Source):
     """A table with a column of image paths, absolute or relative to its folder, and one of captions.
 
     Its first row names the columns; without one, a table of two columns has the paths in that of which the first row
@@ -46,11 +46,8 @@ class TableSource:
             (name,) if name else usual
             for name, usual in ((image_column, IMAGE_COLUMNS), (caption_column, CAPTION_COLUMNS))
         )
-        try:
-            with _open_text(table) as file:
-                self._read(table, file, names)
-        except OSError as error:
-            raise InputError(f"{patterns.KEY}: {table} cannot be read: {error.strerror or error}") from None
+        with reading(f"{patterns.KEY}: {table}"), _open_text(table) as file:
+            self._read(table, file, names)
         self._check_paths(table)
 
     def _read(self, table: pathlib.Path, file: IO[str], names: tuple[tuple[str, ...], ...]) -> None:

@@ -6,10 +6,9 @@ sound one (headers carry a checksum), and no number in a header is believed beyo
 """
 
 import enum
-import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
@@ -35,17 +34,17 @@ class Gap(enum.Enum):
     TRUNCATED = "truncated"  # the file ends without the end of an archive
 
 
-def members(file: int, size: int) -> Iterator[Member | Gap]:
+def members(read: Callable[[int, int], bytes], size: int) -> Iterator[Member | Gap]:
     """Yields the files of an archive in its order, and the gaps between them.
 
     Args:
-      file: an open file descriptor.
+      read: gives the bytes from an offset on, so many, fewer where the file ends.
       size: of the file in bytes.
     """
     offset, last = 0, None  # the gap that the last block belongs to
     extended: dict[bytes, bytes] = {}  # what an extension header says about the next member
     while offset < size:
-        block = os.pread(file, tarfile.BLOCKSIZE, offset)
+        block = read(offset, tarfile.BLOCKSIZE)
         start = offset + len(block)
         if not block:
             break  # the file has shrunk
@@ -60,7 +59,7 @@ def members(file: int, size: int) -> Iterator[Member | Gap]:
             if not 0 <= length <= size - start:
                 raise ValueError("a member beyond the end")
             if kind in _EXTENSIONS:
-                extended |= _extension(kind, os.pread(file, min(length, _LONGEST_EXTENSION), start), length)
+                extended |= _extension(kind, read(start, min(length, _LONGEST_EXTENSION)), length)
         except (ValueError, tarfile.HeaderError):
             offset, last, extended = start, Gap.DAMAGED, {}
             continue

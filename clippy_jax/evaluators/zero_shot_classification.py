@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from clippy_jax.datasets import image_folder, tfds_images
+from clippy_jax.datasets import image_folder
+from clippy_jax.datasets.tfds import images as tfds_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import image_pass
 from clippy_jax.evaluators.class_ranks import class_ranks, rank_counts, shares_right

@@ -132,8 +132,9 @@ def _load(args: argparse.Namespace) -> "Model":
 def _write(args: argparse.Namespace, write: Callable[[pathlib.Path], None]) -> None:
     """Makes the folder with what `write` puts in, and the files of the tokenizer where the model came with them."""
     from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
+    from clippy_jax.weights.kinds import find_weights
 
-    tokenizer = pathlib.Path(args.tokenizer or pathlib.Path(args.checkpoint, "tokenizer"))
+    tokenizer = pathlib.Path(args.tokenizer or pathlib.Path(find_weights(args.checkpoint), "tokenizer"))
     with complete_or_nothing(args.output, args.force) as path:
         folder = pathlib.Path(path)
         folder.mkdir()

@@ -12,7 +12,8 @@ def load_model(checkpoint: str, tokenizer: str | None = None) -> Model:
     """Loads a model onto all devices.
 
     Args:
-      checkpoint: a CLIPpy file (`.pt`, `.safetensors`), a converted folder, or the workdir of a run.
+      checkpoint: a CLIPpy file (`.pt`, `.safetensors`), a converted folder, the workdir of a run, or a name on the
+        Hugging Face hub (`hf-hub:ORG/NAME`).
       tokenizer: a folder with `spiece.model` or `tokenizer.json`, or a name on the Hugging Face hub; by default the
         one that the checkpoint carries, or the published Sentence-T5's from the hub for a file that carries none.
 

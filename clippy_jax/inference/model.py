@@ -97,8 +97,14 @@ class Model:
 
         What goes beyond the folder's longest text (`max_seq_length`, 256 for Sentence-T5) is cut off. A single string
         is one text.
+
+        Raises:
+          ValueError: there is something else than strings.
         """
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        others = [text for text in texts if not isinstance(text, str)]
+        if others:
+            raise ValueError(f"texts must be a string or a list of strings, not of {type(others[0]).__name__}")
         limit = self.tokenizer.longest_text
         tokens = self.tokenizer.encode([text.strip() for text in texts], limit)
         longest = int((tokens != 0).sum(axis=1).max(initial=1))

@@ -9,16 +9,13 @@ import atexit
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import logging
 from jaxtyping import Shaped, UInt8
 
-from clippy_jax.datasets.sample import StorageAway
-from clippy_jax.errors import InputError
+from clippy_jax.datasets.open_files import wait_for_storage
 from clippy_jax.host_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
@@ -71,7 +68,8 @@ class ParallelBatches:
         def call(number: np.int64) -> Rows:
             batch, part = divmod(int(number), calls)
             try:
-                return self._retry(lambda: make(batch, slice(part * _ROWS, min((part + 1) * _ROWS, batch_size))))
+                rows = slice(part * _ROWS, min((part + 1) * _ROWS, batch_size))
+                return wait_for_storage(lambda: make(batch, rows), PATIENCE, self._ended)
             except Exception as error:  # TensorFlow would make a long text of it
                 self._errors[int(number)] = error
                 raise
@@ -94,20 +92,6 @@ class ParallelBatches:
             .prefetch(max(2, -(-2 * workers // calls)))
             .with_options(options)
         )
-
-    def _retry(self, make: Callable[[], Rows]) -> Rows:
-        pause, deadline = 0.1, time.monotonic() + PATIENCE
-        while True:
-            try:
-                return make()
-            except StorageAway as away:
-                if self._ended.is_set() or time.monotonic() + pause > deadline:
-                    raise InputError(
-                        f"{away}; tried for {PATIENCE / 60:.0f} minutes; start again when it can be read"
-                    ) from away
-                logging.log_every_n_seconds(logging.WARNING, "%s; trying again", 60, away)
-                self._ended.wait(pause)
-                pause = min(1.5 * pause, 15.0)
 
     def __iter__(self) -> Iterator[Any]:
         running = [self.dataset.as_numpy_iterator()]

@@ -5,6 +5,7 @@ detour) to the same pixels. Large JPEGs are decoded for training at a half, a qu
 libjpeg does in the frequency domain. All of it releases Python's global lock.
 """
 
+import contextlib
 import io
 from collections.abc import Callable
 
@@ -30,10 +31,8 @@ def decode(data: bytes, max_pixels: int = image_file.MAX_PIXELS) -> UInt8[np.nda
       BadSample: it is "too large" (by its header), "truncated" or otherwise "undecodable".
     """
     if _size_of_plain_jpeg(data, max_pixels):
-        try:
+        with contextlib.suppress(Exception):  # damaged; Pillow says how, and forgives more
             return simplejpeg.decode_jpeg(data, "RGB")
-        except ValueError:
-            pass  # damaged; Pillow says how, and forgives more
     try:
         return np.asarray(image_file.open_image(io.BytesIO(data), max_pixels).convert("RGB"))
     except image_file.ImageTooLarge as error:
@@ -62,10 +61,11 @@ def training_image(
         box = crop(height, width)
         reduction = max(r for r in _REDUCTIONS if r == 1 or min(box.height, box.width) >= r * _SPARE * size)
         smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
-        try:
-            return crop_and_resize(simplejpeg.decode_jpeg(data, "RGB", **smallest), box, size, reduction)
-        except ValueError:
-            pass  # damaged: `decode` knows what to do
+        reduced = None
+        with contextlib.suppress(Exception):  # damaged: `decode` knows what to do
+            reduced = simplejpeg.decode_jpeg(data, "RGB", **smallest)
+        if reduced is not None:
+            return crop_and_resize(reduced, box, size, reduction)
     image = decode(data, max_pixels)
     return crop_and_resize(image, crop(*image.shape[:2]), size)
 
@@ -76,6 +76,6 @@ def _size_of_plain_jpeg(data: bytes, max_pixels: int) -> tuple[int, int] | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except Exception:  # Pillow says what is wrong
         return None
     return (height, width) if colours in _PLAIN_COLOURS and height * width <= max_pixels else None

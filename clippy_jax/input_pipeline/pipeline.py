@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 
 from clippy_jax.config import InputConfig
-from clippy_jax.datasets.sample import BadCounts, BadSample
+from clippy_jax.datasets.sample import BadCounts, BadSample, Sample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
 from clippy_jax.host_tensorflow import import_tensorflow
@@ -103,18 +103,21 @@ class TrainingInput:
         indices = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
         pixels = engine.empty_bytes((last - first, self._config.image_size, self._config.image_size, 3))
-        texts, bad = [], BadCounts()
+        texts, bad, ahead = [], BadCounts(), self._source.read_ahead(indices)
         for i, numbers in enumerate(uniforms):
             pixels[i], text = self._substitutes.load(
-                lambda index, numbers=numbers: self._load(index, numbers), indices[i], step, first + i, bad
+                lambda index, numbers=numbers: self._load(ahead.get(index) or self._source[index], numbers),
+                indices[i],
+                step,
+                first + i,
+                bad,
             )
             texts.append(text)
         self._substitutes.count(last - first, bad)
         return Batch(pixels, self.tokenizer.encode(texts, self._config.text_length))
 
-    def _load(self, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
+    def _load(self, sample: Sample, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
         config = self._config
-        sample = self._source[index]
         text = captions.clean(sample.caption) if config.clean_captions else sample.caption
         if not text.strip():
             raise BadSample("captionless")

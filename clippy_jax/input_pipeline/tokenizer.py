@@ -4,15 +4,15 @@ import hashlib
 import json
 import os
 import pathlib
-import re
-import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
+from clippy_jax.hub import as_path, local_path
 
 PAD, EOS = 0, 1
 MODEL_FILES = ("spiece.model", "tokenizer.json")  # what the ids follow from; a folder has one of them or both
@@ -48,14 +48,15 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], max_length: int) -> Int32[np.ndarray, "T L"]:
         """Token ids, L = max_length; a longer text is cut and keeps its EOS."""
         ids = np.full((len(texts), max_length), PAD, np.int32)
-        for row, encoding in zip(ids, self._backend.encode_batch_fast(list(texts), add_special_tokens=False)):
+        texts = [text.encode("utf-8", "replace").decode() for text in texts]  # half a surrogate pair is no character
+        for row, encoding in zip(ids, self._backend.encode_batch_fast(texts, add_special_tokens=False)):
             pieces = [piece for piece in encoding.ids if piece != PAD][: max_length - 1]
             row[: len(pieces)] = pieces
             row[len(pieces)] = EOS
         return ids
 
 
-def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
+def load_tokenizer(name: str | os.PathLike) -> Tokenizer:
     """Loads the tokenizer of a Sentence-T5 folder, or of a name on the Hugging Face hub.
 
     Raises:
@@ -67,58 +68,61 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that models cannot be had without PyTorch
     import transformers  # here, since it takes seconds
 
-    try:
+    present = " and ".join(name for name in MODEL_FILES if (folder / name).exists())
+    with tempfile.TemporaryDirectory() as local, reading(f"tokenizer: {present} in {folder}", "copy the files again"):
+        copy_tokenizer(folder, local)  # the folder may be a remote one
         # Of `spiece.model` alone, no markers beyond its own: models may have no rows for them.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, tokenizer_type="t5", extra_ids=0, local_files_only=True
+            local, tokenizer_type="t5", extra_ids=0, local_files_only=True
         )
-    except Exception as error:  # it raises what it likes
-        present = " and ".join(name for name in MODEL_FILES if (folder / name).is_file())
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"tokenizer: cannot read {present} in {folder}: {reason}; copy the files again") from error
     return Tokenizer(tokenizer, _longest_text(folder))
 
 
-def find_tokenizer(name: str | pathlib.Path) -> pathlib.Path:
-    """The local folder with the files of a tokenizer; those of a name on the hub are downloaded, or in its cache.
+def find_tokenizer(name: str | os.PathLike) -> pathlib.Path:
+    """The folder with the files of a tokenizer: the one named, `tokenizer/` in it, or that of a name on the hub.
 
     Raises:
       InputError: the folder does not exist or holds no tokenizer, or nothing of the name can be fetched.
     """
-    folder = pathlib.Path(name).expanduser()
     files, neither = (word.join(MODEL_FILES) for word in (" or ", " nor "))
+    folder = as_path(local_path(name, _needed_files, "tokenizer"))
+    if folder.name in MODEL_FILES and not folder.is_dir():
+        folder = folder.parent
     if not folder.is_dir():
-        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
-            raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {files}")
-        import huggingface_hub  # here because a folder needs no hub
-
-        try:
-            folder = pathlib.Path(huggingface_hub.snapshot_download(str(name), allow_patterns=list(TOKENIZER_FILES)))
-        except Exception as error:
-            raise InputError(
-                f"tokenizer: {name} is no folder and cannot be fetched from the Hugging Face hub "
-                f"({type(error).__name__}); give a folder with {files}"
-            ) from error
-    if not any((folder / name).is_file() for name in MODEL_FILES):
-        raise InputError(f"tokenizer: {folder} holds neither {neither}; copy one from sentence-t5-base")
-    return folder
+        raise InputError(f"tokenizer: the folder {folder} does not exist; give one with {files}")
+    for place in (folder, folder / "tokenizer"):
+        if has_tokenizer(place):
+            return place
+    raise InputError(f"tokenizer: {folder} holds neither {neither}; copy one from sentence-t5-base")
 
 
-def copy_tokenizer(source: str | pathlib.Path, folder: str | pathlib.Path) -> None:
+def has_tokenizer(folder: str | os.PathLike) -> bool:
+    """Whether the files of a tokenizer lie in a folder."""
+    return any((as_path(folder) / name).is_file() for name in MODEL_FILES)
+
+
+def copy_tokenizer(source: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Copies the tokenizer files that a folder has; they make the same tokenizer elsewhere."""
     for name in TOKENIZER_FILES:
-        if (pathlib.Path(source) / name).is_file():
-            shutil.copyfile(pathlib.Path(source) / name, pathlib.Path(folder) / name)
+        if (as_path(source) / name).is_file():
+            (as_path(folder) / name).write_bytes((as_path(source) / name).read_bytes())
+
+
+def _needed_files(files: Sequence[str]) -> list[str]:
+    """Those of a repository on the hub that make a tokenizer; none where it has none."""
+    for folder in ("", "tokenizer/"):
+        found = [file for file in files if file.startswith(folder) and file.removeprefix(folder) in TOKENIZER_FILES]
+        if any(file.endswith(MODEL_FILES) for file in found):
+            return found
+    return []
 
 
 def _longest_text(folder: pathlib.Path) -> int:
     for name, key in LONGEST_TEXT_IN:
-        try:
-            value = json.loads((folder / name).read_text("utf-8")).get(key)
-        except FileNotFoundError:
+        if not (folder / name).is_file():
             continue
-        except (OSError, ValueError, AttributeError):
-            raise InputError(f"tokenizer: {folder / name} is not a JSON object; copy the file again") from None
+        with reading(f"tokenizer: {folder / name}", "copy the file again", "is not a JSON object"):
+            value = json.loads((folder / name).read_text("utf-8")).get(key)
         if isinstance(value, int) and not 2 <= value:
             raise InputError(f"tokenizer: {folder / name} has {key}={value}; it must be at least 2 tokens")
         if isinstance(value, int) and value < 10**6:  # transformers writes a huge number where there is no limit

@@ -179,7 +179,7 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     Raises:
       InputError: `workdir` has no complete checkpoint (of this step), or only damaged ones.
     """
-    folder = epath.Path(workdir).absolute() / "checkpoints"
+    folder = _folder(workdir)
     damaged: dict[int, str] = {}
     for candidate in _candidates(folder, ocp.utils.checkpoint_steps(folder) if folder.is_dir() else [], step):
         try:
@@ -193,9 +193,15 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     raise _all_damaged(folder, damaged)
 
 
+def _folder(workdir: epath.PathLike) -> epath.Path:
+    """Where the checkpoints of a run lie; Orbax wants a whole path, which the address of a remote one is already."""
+    path = epath.Path(workdir)
+    return (path if "://" in str(path) else path.absolute()) / "checkpoints"
+
+
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
-        epath.Path(workdir).absolute() / "checkpoints",
+        _folder(workdir),
         options=ocp.CheckpointManagerOptions(**options),
         item_names=(sound_checkpoints.ITEM,),
         item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler()},

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import some
 from clippy_jax.weights.state_dict import Network
@@ -22,6 +22,7 @@ def inspect(path: str, network: Network = "teacher") -> str:
     Raises:
       InputError: it cannot be read or is none of these.
     """
+    path = find_weights(path)
     kind = kind_of(path)
     if kind in (Kind.CONVERTED, Kind.RUN):
         rows = [("is a", kind), *_checkpoint_rows(path)]

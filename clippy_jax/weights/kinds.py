@@ -2,10 +2,13 @@
 
 import enum
 import os
+import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from clippy_jax.errors import InputError
+from clippy_jax import hub
+from clippy_jax.datasets import nested_folder
+from clippy_jax.errors import InputError, reading
 
 
 class Kind(enum.StrEnum):
@@ -28,6 +31,12 @@ _FOLDERS = {
 # The files in which transformers keeps the tensors of a folder, whole or in parts that a list goes with.
 TENSOR_FILES = ("model.safetensors", "pytorch_model.bin")
 
+# A file of weights under another name, of which a folder then has one; and what else of a repository is read.
+_ANY_TENSORS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_OPTIMIZER = "optimizer.safetensors"
+_SETTINGS = re.compile(r"(?:(?:\d+_\w+|tokenizer)/)?(?:[^/]+\.json|spiece\.model)")
+_WITH_TENSORS = re.compile(r"(?:\d+_\w+)?")  # folders: the root, and those of sentence-transformers' modules
+
 # Names that only one kind of state dict has, and what transformers calls DINO's.
 _NAMES = {
     Kind.CLIPPY: re.compile(r"(?:visual\.trunk|text\.[02])\."),
@@ -38,23 +47,82 @@ _NAMES = {
 }
 
 
+def find_weights(name: str, flag: str = "") -> str:
+    """The path of weights, after a download where they are named as on the Hugging Face hub; see `hub.local_path`."""
+    return hub.local_path(name, needed_files, flag)
+
+
+def needed_files(files: Sequence[str]) -> list[str]:
+    """Of a repository's files those that reading its weights takes: safetensors where there are any; none without.
+
+    Raises:
+      InputError: it holds several files of weights, of which one has to be named.
+    """
+    tensors = []
+    for folder in sorted({os.path.dirname(file) for file in files}):
+        if _WITH_TENSORS.fullmatch(folder):
+            inside = [os.path.basename(file) for file in files if os.path.dirname(file) == folder]
+            tensors += [os.path.join(folder, name) for name in _tensors(inside)]
+    return tensors and [file for file in files if file in tensors or _SETTINGS.fullmatch(file)]
+
+
+def _tensors(names: Sequence[str]) -> list[str]:
+    """The names of the files of one folder that hold its tensors."""
+    for name in ("params.safetensors", *TENSOR_FILES):
+        stem, ending = os.path.splitext(name)
+        if f"{name}.index.json" in names:
+            parts = [part for part in names if re.fullmatch(rf"{stem}-\d+-of-\d+{re.escape(ending)}", part)]
+            return [*parts, f"{name}.index.json"]
+        if name in names:
+            return [name]
+    for ending in _ANY_TENSORS:
+        found = sorted(name for name in names if name.endswith(ending) and name != _OPTIMIZER)
+        if len(found) > 1:
+            raise InputError(f"there are {len(found)} files of weights, {', '.join(found[:4])}, ...; name one of them")
+        if found:
+            return found
+    return []
+
+
 def kind_of(path: str) -> Kind | None:
     """What a folder is; None for tensors (a file, or a folder of transformers), of which `kind_of_keys` tells the kind.
 
     Raises:
       InputError: nothing is there, or a folder of something else.
     """
-    if not os.path.exists(path):
-        raise InputError(f"{path} does not exist; give the path of weights")
-    if not os.path.isdir(path):
-        return None
-    for kind, names in _FOLDERS.items():
-        if all(os.path.exists(os.path.join(path, name)) for name in names):
+    root = hub.as_path(path)
+    with reading(path):
+        if not root.exists():
+            raise InputError(f"{path} does not exist; give the path of weights, or a name on the hub: hf-hub:ORG/NAME")
+        if not root.is_dir():
+            return None
+        if kind := _kind_of_folder(root):
             return kind
-    if any(os.path.exists(os.path.join(path, name + end)) for name in TENSOR_FILES for end in ("", ".index.json")):
+        present = sorted(file.name for file in root.iterdir())
+    if tensor_files(path, present):
         return None
     wanted = ", ".join(f"no {kind} ({' and '.join(names)})" for kind, names in _FOLDERS.items())
-    raise InputError(f"{path} is a folder of something else: {wanted}; give one of these, or a file of weights")
+    hint = nested_folder.hint(root, lambda inner: _kind_of_folder(inner) is not None)
+    raise InputError(f"{path} is a folder of something else: {wanted}; give one of these, or a file of weights{hint}")
+
+
+def _kind_of_folder(folder: pathlib.Path) -> Kind | None:
+    present = (kind for kind, names in _FOLDERS.items() if all((folder / name).exists() for name in names))
+    return next(present, None)
+
+
+def tensor_files(folder: str, names: Sequence[str] | None = None) -> list[str]:
+    """The paths of the files that hold a folder's tensors: one, or parts and what lists them, or none.
+
+    Raises:
+      InputError: there are several, of which one has to be named.
+    """
+    with reading(folder):
+        names = sorted(os.listdir(folder)) if names is None else names
+    try:
+        return [os.path.join(folder, name) for name in _tensors(names)]
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
 
 
 def kind_of_keys(keys: Iterable[str], network: str, source: str) -> tuple[Kind, str]:
@@ -75,7 +143,9 @@ def kind_of_keys(keys: Iterable[str], network: str, source: str) -> tuple[Kind, 
         if prefixes:
             return kind, next((prefix for prefix in prefixes if network in prefix.split(".")), prefixes[0])
     is_text = any(key.startswith(("encoder.block.", "shared.", "linear.")) for key in keys)
-    advice = "; give the whole Sentence-T5 folder instead of a file in it" if is_text else ""
+    is_ours = any(key.startswith("image/") for key in keys)
+    folder = Kind.SENTENCE_T5 if is_text else Kind.CONVERTED if is_ours else ""
+    advice = f"; give the whole {folder} instead of a file in it" if folder else ""
     beginnings = sorted({key.partition(".")[0] for key in keys})
     raise InputError(
         f"{source} is none of the weights known here (a {Kind.DINO}, a {Kind.CLIPPY}, a {Kind.SENTENCE_T5}): "
@@ -89,11 +159,8 @@ def is_safetensors(path: str) -> bool:
     Raises:
       InputError: it cannot be read, or is neither.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    with reading(path), open(path, "rb") as file:
+        start = file.read(512)
     if not start:
         raise InputError(f"{path} is empty; get it again")
     if start.lstrip()[:1] == b"<":

@@ -2,21 +2,23 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import has_tokenizer
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.weights.adamw import read_moments
 from clippy_jax.weights.checkpoint import Checkpoint
 from clippy_jax.weights.converted_folder import read_converted_folder
-from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.kinds import Kind, find_weights, kind_of
+from clippy_jax.weights.rules import Differences
 from clippy_jax.weights.sizes import join_towers
 from clippy_jax.weights.state_dict import Network
-from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_as
+from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_as, read_weights
 
 # What may differ between two towers although the weights of one fit the other.
 _FREE = ("image_size", "position_interpolation", "patch_dropout", "dropout")
@@ -26,13 +28,15 @@ def load_checkpoint(path: str, step: int | None = None, with_moments: bool = Tru
     """Loads a whole CLIPpy with all that belongs to it.
 
     Args:
-      path: a CLIPpy file (`.pt`, `.pth`, `.safetensors`), a converted folder, or the workdir of a run.
+      path: a CLIPpy file (`.pt`, `.pth`, `.safetensors`), a converted folder, the workdir of a run, or the name of one
+        of the former two on the Hugging Face hub (`hf-hub:ORG/NAME`).
       step: which checkpoint of a run; the newest by default.
       with_moments: read the optimizer's memory, too.
 
     Raises:
       InputError: it does not exist, cannot be read, or is something else; or `step` is given for what is not a run.
     """
+    path = find_weights(path)
     kind = kind_of(path)
     if kind == Kind.RUN:
         # Orbax is needed here only: weights alone load without it.
@@ -69,7 +73,13 @@ def from_clippy(
     if with_moments and weights.optimizer:
         moments = read_moments(weights.optimizer, weights.rules, parameter_shapes(weights.config), path)
     checkpoint = Checkpoint(
-        params, weights.config, weights.image_size, moments=moments, epoch=weights.epoch, name=weights.name
+        params,
+        weights.config,
+        weights.image_size,
+        tokenizer=weights.source if has_tokenizer(weights.source) else None,
+        moments=moments,
+        epoch=weights.epoch,
+        name=weights.name,
     )
     return checkpoint, _notes(wrong.left, wrong.unexpected)
 
@@ -79,20 +89,20 @@ def from_towers(
 ) -> tuple[Checkpoint, list[str]]:
     """Joins a DINO ViT and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text folder's.
 
-    Towers of different widths get a projection, which is left at its initialisation as the logit scale is.
+    Either may be a whole CLIPpy in any form, of which the tower is taken. Towers of different widths get a projection,
+    which is left at its initialisation as the logit scale is.
     """
-    image_weights = read_as(Kind.DINO, image, "--image", network)
-    text_weights = read_as(Kind.SENTENCE_T5, text, "--text")
+    image_tower = _read_tower("image", image, "--image", network, allow_partial)
+    text_tower = _read_tower("text", text, "--text", allow_partial=allow_partial)
     config = join_towers(
-        image_weights.config, text_weights.config, image_weights.config.width != text_weights.config.embedding_width
+        image_tower.config, text_tower.config, image_tower.config.width != text_tower.config.embedding_width
     )
-    image_params, image_wrong = image_weights.to_params(allow_partial)
-    text_params, text_wrong = text_weights.to_params(allow_partial)
-    given = flatten_dict({"image": image_params, "text": text_params}, sep="/")
+    given = flatten_dict({"image": image_tower.params, "text": text_tower.params}, sep="/")
     rest = [path for path in flatten_dict(parameter_shapes(config), sep="/") if path not in given]
     params = unflatten_dict({**given, **initial_params(config, rest)}, sep="/")
+    image_wrong, text_wrong = image_tower.wrong, text_tower.wrong
     notes = _notes([*image_wrong.left, *text_wrong.left, *rest], [*image_wrong.unexpected, *text_wrong.unexpected])
-    return Checkpoint(params, config, config.image.image_size, tokenizer=text), notes
+    return Checkpoint(params, config, config.image.image_size, tokenizer=text_tower.tokenizer), notes
 
 
 def initialise(
@@ -103,9 +113,9 @@ def initialise(
     Args:
       params: the parameter tree of `config`, in host memory; it is not changed.
       config: the model.
-      image: a DINO checkpoint for the image tower; "" for none.
-      text: a sentence-transformers folder for the text tower; "" for none.
-      clippy: a CLIPpy file, converted folder or workdir for everything; "" for none.
+      image: a DINO checkpoint for the image tower, or a whole CLIPpy to take it of; "" for none.
+      text: a sentence-transformers folder for the text tower, or a whole CLIPpy to take it of; "" for none.
+      clippy: a CLIPpy file, converted folder or workdir for everything; "" for none. Each may be a name on the hub.
 
     Returns:
       The new tree, and the paths of the parameters that are as they were. A position embedding made for another grid is
@@ -116,14 +126,15 @@ def initialise(
     """
     loaded = {}
     if image:
-        weights = read_as(Kind.DINO, image, "config.init.image")
+        tower = _read_tower("image", image, "config.init.image")
         # A DINO file does not tell its heads.
-        _check_same(weights.config, config.image, (*_FREE, "heads"), image, "config.model.image")
-        loaded["image"], _ = weights.to_params()
+        free = (*_FREE, "heads") if tower.kind == Kind.DINO else _FREE
+        _check_same(tower.config, config.image, free, image, "config.model.image")
+        loaded["image"] = tower.params
     if text:
-        weights = read_as(Kind.SENTENCE_T5, text, "config.init.text")
-        _check_same(weights.config, config.text, _FREE, text, "config.model.text")
-        loaded["text"], _ = weights.to_params()
+        tower = _read_tower("text", text, "config.init.text")
+        _check_same(tower.config, config.text, _FREE, text, "config.model.text")
+        loaded["text"] = tower.params
     if clippy:
         checkpoint = load_checkpoint(clippy, with_moments=False)
         _check_same(checkpoint.config.image, config.image, _FREE, clippy, "config.model.image")
@@ -135,6 +146,38 @@ def initialise(
         loaded = {**loaded, "image": _fit_positions(loaded["image"], config.image)}
     before, new = flatten_dict(dict(params), sep="/"), flatten_dict(loaded, sep="/")
     return unflatten_dict({**before, **new}, sep="/"), [path for path in before if path not in new]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tower:
+    """One tower of what it was read from."""
+
+    kind: Kind
+    params: dict[str, Any]
+    config: Any
+    wrong: Differences
+    tokenizer: str | None
+
+
+def _read_tower(
+    part: Literal["image", "text"], name: str, flag: str, network: Network = "teacher", allow_partial: bool = False
+) -> _Tower:
+    """Reads a tower out of weights of its own or out of a whole CLIPpy in any form; `flag` names what asked for it."""
+    path = find_weights(name, flag)
+    kind = kind_of(path)
+    if kind in (Kind.RUN, Kind.CONVERTED):
+        checkpoint = load_checkpoint(path, with_moments=False)
+        config = getattr(checkpoint.config, part)
+        return _Tower(kind, checkpoint.params[part], config, Differences((), (), ()), checkpoint.tokenizer)
+    weights = read_weights(path, network)
+    own = Kind.DINO if part == "image" else Kind.SENTENCE_T5
+    if weights.kind not in (own, Kind.CLIPPY):
+        raise InputError(f"{flag}: {path} is a {weights.kind}; a {own} is wanted, or a whole CLIPpy to take it of")
+    params, wrong = weights.to_params(allow_partial)
+    config, tokenizer = weights.config, weights.source if has_tokenizer(weights.source) else None
+    if weights.kind == Kind.CLIPPY:
+        params, config = params[part], getattr(config, part)
+    return _Tower(weights.kind, params, config, wrong, tokenizer)
 
 
 def _notes(left: Sequence[str], ignored: Sequence[str]) -> list[str]:

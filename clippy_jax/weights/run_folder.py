@@ -6,6 +6,7 @@ from typing import Any
 
 from clippy_jax.config import OptimizerConfig, ScheduleConfig
 from clippy_jax.errors import InputError
+from clippy_jax.hub import as_path
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.run.workdir import read_model, read_optimizer
 from clippy_jax.training.schedule import learning_rate
@@ -29,7 +30,7 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
       InputError: the folder is not that of a run, or has no complete checkpoint (of this step).
     """
     model, image_size = read_model(workdir)
-    tokenizer = os.path.join(workdir, "tokenizer")
+    tokenizer = as_path(workdir) / "tokenizer"
     parts = ("params", "optimizer_state") if with_moments else ("params",)
     params, *optimizer_state = restore_arrays(workdir, parts, step)
     params.pop(_LOSS_BIAS, None)
@@ -37,7 +38,7 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
         params=params,
         config=model,
         image_size=image_size,
-        tokenizer=tokenizer if os.path.isdir(tokenizer) else None,
+        tokenizer=os.fspath(tokenizer) if tokenizer.is_dir() else None,
         moments=_moments(*optimizer_state, workdir) if with_moments else None,
         name=os.path.basename(os.path.normpath(workdir)),
     )

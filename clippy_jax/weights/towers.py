@@ -10,14 +10,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
 from clippy_jax.training.state import init_params
 from clippy_jax.weights.checkpoint import parse_description
-from clippy_jax.weights.kinds import Kind, kind_of
+from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 from clippy_jax.weights.rules import Differences, Rule, differences, flax_shapes, some, to_flax, to_torch
 from clippy_jax.weights.sentence_t5 import read_sentence_t5
 from clippy_jax.weights.sizes import clippy_sizes, image_sizes, text_sizes
@@ -72,12 +72,14 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     """Reads any of the PyTorch weights that we know.
 
     Args:
-      path: a file of a DINO backbone or a CLIPpy, a sentence-transformers folder, or a folder of transformers' ViT.
+      path: a file of a DINO backbone or a CLIPpy, a sentence-transformers folder, a folder of transformers' or timm's
+        ViT, or the name of one of these on the Hugging Face hub.
       network: which of the two networks in a DINO training checkpoint.
 
     Raises:
       InputError: it cannot be read or is something else.
     """
+    path = find_weights(path)
     kind = kind_of(path)
     if kind == Kind.SENTENCE_T5:
         tensors, settings = read_sentence_t5(path)
@@ -93,10 +95,8 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     # Only files of ours describe the model, beyond what weights tell.
     described = saved_with.get("model_config") or dataclasses.asdict(_sizes(clippy_sizes, tensors, rules, path))
     config, image_size = parse_description(described, saved_with.get("image_size"), path)
-    try:
+    with reading(f"{path}: its epoch", wrong=f"is {saved_with.get('epoch')!r}, not a number"):
         epoch = int(saved_with.get("epoch", 0))
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: its epoch is {saved_with['epoch']!r}, not a number") from None
     name, optimizer = str(saved_with.get("name", "")), saved_with.get("optimizer")
     return TorchWeights(path, kind, tensors, rules, config, image_size, epoch, name, optimizer)
 

@@ -35,3 +35,27 @@ def test_damage_is_an_os_error(photo, encoded, tmp_path):
             image_file.open_image(io.BytesIO(encoded(photo(0), kind)[:-500]))
     with pytest.raises(FileNotFoundError):
         image_file.open_image(tmp_path / "nowhere.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_damaged_note_of_the_camera_leaves_the_image_as_it_is(photo, encoded, kind):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    noted = exif.tobytes()
+    assert image_file.upright(image_file.open_image(io.BytesIO(encoded(photo(0), kind, exif=noted)))).size == (60, 80)
+    for broken in (noted[:9], noted[:-3], noted[:6] + b"XX" + noted[8:], noted[:14] + b"\xff" * 12):
+        image = image_file.open_image(io.BytesIO(encoded(photo(0), kind, exif=broken)))
+        assert image_file.upright(image).convert("RGB").size in ((80, 60), (60, 80))
+
+
+def test_every_mode_becomes_rgb_or_is_an_os_error():
+    """Whatever a TIFF may hold: floating-point numbers, colours of CIE Lab, ..."""
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F", "LAB", "RGBX"):
+        out = io.BytesIO()
+        PIL.Image.new(mode, (8, 6)).save(out, "TIFF")
+        try:
+            image = image_file.open_image(io.BytesIO(out.getvalue()))
+        except OSError:
+            assert mode in ("F", "LAB")
+        else:
+            assert image.convert("RGB").size == (8, 6)

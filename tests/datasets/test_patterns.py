@@ -55,7 +55,6 @@ def test_a_file_with_brackets_in_its_name_is_that_file(tmp_path):
         ("{folder}/" + "{{" * 9999 + "}}" * 9999, "hold no range"),
         ("{folder}/\0.tar", "is no path"),
         ("~no one/0.tar", "~no one does not exist"),
-        ("gs://bucket/{{00000..00003}}.tar", "is a remote address"),
     ],
 )
 def test_bad_patterns_end_in_one_line(tmp_path, pattern, message):

@@ -79,7 +79,7 @@ def test_a_wrong_panoptic_json_is_one_line(tmp_path):
     file.write_text('{"images": []}')
     assert "is no panoptic JSON of COCO" in refused(tmp_path, layouts.COCO_PANOPTIC)
     file.unlink()
-    assert "cannot be read as JSON" in refused(tmp_path, layouts.COCO_PANOPTIC)
+    assert "panoptic_val2017.json cannot be read" in refused(tmp_path, layouts.COCO_PANOPTIC)
 
 
 def test_a_tree_may_bring_other_words_for_its_classes(tmp_path):
@@ -91,3 +91,20 @@ def test_a_tree_may_bring_other_words_for_its_classes(tmp_path):
     assert tree.class_of_value[33] == 26
     (tmp_path / "vocabulary.json").write_text(json.dumps({"classes": names[:19]}))
     assert '"classes" names 19 where Cityscapes, 27 names are expected' in refused(tmp_path, layouts.CITYSCAPES)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpeg", ".JPG"])
+@pytest.mark.parametrize("layout", [layouts.VOC, layouts.ADE20K], ids=lambda layout: layout.name)
+def test_images_saved_anew_are_found_and_what_starts_with_a_dot_is_none(tmp_path, layout, ending):
+    images, truths = label_trees.tree(tmp_path, layout, [(40, 30), (30, 40)])
+    renamed = [path.rename(path.with_suffix(ending)) for path in images]
+    (renamed[0].parent / f"._{renamed[0].name}").touch()
+    tree = segmentation_tree.read(str(tmp_path), layout)
+    assert list(tree.images) == renamed and tree.size(1) == truths[1].shape[::-1]
+
+
+def test_the_home_folder_and_lists_with_a_byte_order_mark(tmp_path, monkeypatch):
+    tree = trees.voc_tree(tmp_path / "voc", [(20, 30)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tree / "ImageSets/Segmentation/val.txt").write_text("scene_000\n", "utf-8-sig")
+    assert segmentation_tree.read("~/voc", layouts.VOC).images == (tree / "JPEGImages" / "scene_000.jpg",)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from clippy_jax.errors import InputError
 from clippy_jax.inference import Model
@@ -67,6 +68,17 @@ def test_one_text_and_one_image_are_one_item(model, pixels, tmp_path):
         assert_same(model.encode_image(image), expected)
 
 
+@pytest.mark.parametrize("texts, kind", [([7], "int"), (["a photo", b"a photo"], "bytes"), ([None], "NoneType")])
+def test_texts_are_strings(model, texts, kind):
+    with pytest.raises(ValueError, match=f"texts must be a string or a list of strings, not of {kind}"):
+        model.encode_text(texts)
+
+
+def test_a_text_with_half_a_character_is_a_text(model):
+    """As JSON and command lines may hold it."""
+    np.testing.assert_array_equal(model.encode_text("a photo \ud83d"), model.encode_text("a photo ?"))
+
+
 @pytest.mark.parametrize("labels", ["apple,zebra", "apple", [], [1, 2]])
 def test_labels_are_a_list_of_words(model, pixels, labels):
     with pytest.raises(ValueError, match=r'labels must be a list of words such as \["cat", "dog"\], not '):
@@ -97,6 +109,7 @@ def test_arrays_on_any_device_or_mesh(model):
         (np.zeros((SIZE, SIZE), np.uint8), r"must be uint8 \[B, H, W, 3\], not uint8 \[32, 32\]"),
         (np.zeros((SIZE, SIZE, 3), np.float32), r"must be an array of uint8 \[H, W, 3\], not float32 \[32, 32, 3\]"),
         (np.zeros((2, SIZE, 33, 3), np.uint8), "patches of 16 pixels do not divide images of 32x33 pixels"),
+        ([torch.zeros(SIZE, SIZE, 3)], "must be a path, a Pillow image or a uint8 array, not Tensor"),
         ([7], "must be a path, a Pillow image or a uint8 array, not int"),
     ],
 )

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import huggingface_hub
 import numpy as np
 import pytest
 from transformers import T5Tokenizer
@@ -95,16 +94,6 @@ print(load_tokenizer({str(folder)!r}).encode(["apple"], 4).shape)
     assert done.stderr == ""
 
 
-def test_a_name_on_the_hub_is_its_folder(folder, monkeypatch):
-    def snapshot_download(name, allow_patterns):
-        assert name == "sentence-transformers/sentence-t5-base" and folder.joinpath(allow_patterns[0]).parent == folder
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    hub = load_tokenizer("sentence-transformers/sentence-t5-base")
-    np.testing.assert_array_equal(hub.encode(TEXTS, 32), load_tokenizer(folder).encode(TEXTS, 32))
-
-
 def test_truncation_and_padding_stored_in_the_file_are_ignored(tokenizer_json_folder, tmp_path):
     import tokenizers
 
@@ -160,12 +149,12 @@ def test_a_broken_longest_text_ends_in_one_line(folder, tmp_path, text):
 def test_bad_folders_end_in_one_line(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         load_tokenizer(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no-one/nothing is no folder and cannot be fetched"):
+    with pytest.raises(InputError, match="no-one/nothing does not exist as a path, .* and cannot be fetched"):
         load_tokenizer("no-one/nothing")
     with pytest.raises(InputError, match="holds neither spiece.model nor tokenizer.json"):
         load_tokenizer(tmp_path)
     for name in ("tokenizer.json", "spiece.model"):
         (tmp_path / name).write_bytes(b"version https://git-lfs")
-        with pytest.raises(InputError, match=f"cannot read .*{name}") as error:
+        with pytest.raises(InputError, match=f"{name} .*cannot be read") as error:
             load_tokenizer(tmp_path)
         assert "\n" not in str(error.value)

@@ -110,7 +110,7 @@ def break_kind(state):
     [
         (break_groups, r"groups of \[63\] parameters, not \[\d+, \d+\]"),
         (break_entry, "max_exp_avg_sq"),
-        (break_steps, r"has made \[3.0, 9.0\] steps"),
+        (break_steps, r"has made \[3, 9\] steps"),
         (break_shape, "exp_avg of its optimizer does not fit the model: 1 misshapen"),
         (break_kind, "not PyTorch's AdamW"),
     ],

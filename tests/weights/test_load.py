@@ -163,5 +163,26 @@ def test_weights_of_another_model_are_refused(params, dino_file, text_folder, cl
         initialise(params, gated, text=text_folder)
     with pytest.raises(InputError, match="config.model.image_projection is True, but False there"):
         initialise(params, dataclasses.replace(config(), image_projection=True), clippy=clippy_file)
-    with pytest.raises(InputError, match="config.init.image: .* is a CLIPpy checkpoint"):
-        initialise(params, config(), image=clippy_file)
+    with pytest.raises(InputError, match="config.init.image: .* is a Sentence-T5 folder"):
+        initialise(params, config(), image=text_folder)
+
+
+@pytest.mark.parametrize("form", ["file", "folder holding the file", "converted folder"])
+def test_a_tower_is_taken_out_of_a_whole_clippy(params, clippy_file, text_folder, tmp_path, form):
+    source = str(tmp_path / "x")
+    match form:
+        case "file":
+            source = clippy_file
+        case "folder holding the file":
+            (tmp_path / "x").mkdir()
+            (tmp_path / "x" / "weights.pt").symlink_to(clippy_file)
+        case "converted folder":
+            write_converted_folder(source, dataclasses.replace(load_checkpoint(clippy_file), tokenizer=text_folder))
+    whole, _ = initialise(params, config(), clippy=clippy_file)
+    for towers in {"image": source}, {"text": source}, {"image": source, "text": source}:
+        loaded, left = initialise(params, config(), **towers)
+        same_tree(loaded, {**params, **{part: whole[part] for part in towers}})
+        assert left == [name for name in names(params) if name.split("/")[0] not in towers]
+    joined, _ = from_towers(source, source)
+    same_tree(joined.params["image"], whole["image"])
+    assert joined.tokenizer == (f"{source}/tokenizer" if form == "converted folder" else None)

@@ -2,16 +2,24 @@
 
 import dataclasses
 import json
+import pathlib
+import sys
 
+import fsspec.implementations.memory
 import jax
 import numpy as np
 import optax
 import pytest
 import torch
+from etils import epath
+from etils.epath import gpath
 
 from clippy_jax.errors import InputError
+from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
+from clippy_jax.run.workdir import read_model
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.weights.clippy_file import write_clippy
+from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.torch_names import clippy_rules
@@ -128,3 +136,33 @@ def test_pytorch_makes_the_step_that_the_run_would_have_made(tmp_path, freeze):
     for key, parameter in parameters.items():
         difference = np.abs(parameter.detach().numpy() - expected[key.removeprefix("module.")]).max()
         assert difference < 1e-6, key
+
+
+class Bucket(fsspec.implementations.memory.MemoryFileSystem):
+    """Google's object store, in memory."""
+
+    protocol = "gs"
+    store, pseudo_dirs = {}, [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("gs://", "memory://"))
+
+
+def test_a_remote_workdir_is_a_run(monkeypatch, spiece_folder):
+    """All but the arrays, which Orbax reads through a library that knows real stores alone."""
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "gs", Bucket)
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)  # TensorFlow's own reader of the store goes first
+    old = pathlib.Path(__file__).parents[1] / "run" / "old_workdir"
+    bucket = epath.Path("gs://bucket/run")
+    (bucket / "tokenizer").mkdir(parents=True)
+    (bucket / "checkpoints" / "6").mkdir(parents=True)
+    (bucket / "checkpoints" / "6" / "x").write_text("")
+    (bucket / "config.json").write_text((old / "config.json").read_text())
+    copy_tokenizer(spiece_folder, bucket / "tokenizer")
+    assert kind_of("gs://bucket/run") == Kind.RUN
+    assert read_model("gs://bucket/run") == read_model(old)
+    ids = load_tokenizer("gs://bucket/run/tokenizer").encode(["a photo"], 8)
+    np.testing.assert_array_equal(ids, load_tokenizer(spiece_folder).encode(["a photo"], 8))
+    with pytest.raises(InputError, match="gs://bucket/run/checkpoints/6 is damaged"):
+        load_checkpoint("gs://bucket/run")

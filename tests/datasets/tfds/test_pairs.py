@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from clippy_jax.datasets.sample import BadSample
-from clippy_jax.datasets.tfds_pairs import TFDSSource
+from clippy_jax.datasets.tfds.pairs import TFDSSource
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.images import decode
 
@@ -94,10 +94,10 @@ def test_samples_of_a_split(data_set, split, count):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("tfds:no_such_set", "cannot open 'tfds:no_such_set'"),
-        ("tfds:tiny_captions:nosplit", "cannot open 'tfds:tiny_captions:nosplit'"),
+        ("tfds:no_such_set", "'tfds:no_such_set' cannot be opened"),
+        ("tfds:tiny_captions:nosplit", "'tfds:tiny_captions:nosplit' cannot be opened"),
         ("tfds:tiny_labels", "has the features image, label; it needs an image and one of caption"),
-        ("tfds:", "cannot open 'tfds:'"),
+        ("tfds:", "'tfds:' cannot be opened"),
     ],
 )
 def test_bad_names_end_in_one_line(name, message):

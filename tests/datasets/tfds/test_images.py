@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from clippy_jax.datasets import tfds_images
+from clippy_jax.datasets.tfds import images as tfds_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
 from clippy_jax.input_pipeline import evaluation_image
@@ -79,8 +79,8 @@ def test_words_are_the_labels_in_imagenets_templates():
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("tfds:nothing_of_that_name", "cannot open 'tfds:nothing_of_that_name': .* prepare it with"),
-        ("tfds:tiny_birds:test", "cannot open 'tfds:tiny_birds:test'"),
+        ("tfds:nothing_of_that_name", "'tfds:nothing_of_that_name' cannot be opened .* prepare it with"),
+        ("tfds:tiny_birds:test", "'tfds:tiny_birds:test' cannot be opened"),
         ("tfds:tiny_unnamed", "'tfds:tiny_unnamed' has the features .*; it needs an Image and a ClassLabel"),
     ],
 )

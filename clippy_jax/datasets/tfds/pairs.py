@@ -3,14 +3,14 @@
 from typing import Any
 
 from clippy_jax.datasets import patterns
-from clippy_jax.datasets.sample import BadCounts, BadSample, Sample
-from clippy_jax.datasets.tfds_split import TFDSSplit
+from clippy_jax.datasets.sample import BadCounts, BadSample, Sample, Source
+from clippy_jax.datasets.tfds.split import TFDSSplit
 from clippy_jax.errors import InputError
 
 CAPTION_FEATURES = ("caption", "captions", "title", "text")
 
 
-class TFDSSource:
+class TFDSSource(Source):
     """`tfds:NAME[:split]` with an image feature and a text feature; of several captions of an image, the first."""
 
     def __init__(self, name: str):

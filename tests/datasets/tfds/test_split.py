@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from clippy_jax.datasets import label_layouts, tfds_images, tfds_split
+from clippy_jax.datasets import label_layouts
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.sources import open_source
+from clippy_jax.datasets.tfds import images as tfds_images
+from clippy_jax.datasets.tfds import split as tfds_split
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import segmentation, zero_shot_classification
 from clippy_jax.input_pipeline import training_dataset

@@ -8,8 +8,8 @@ import PIL.Image
 
 from clippy_jax.datasets import image_file, vocabulary
 from clippy_jax.datasets.sample import BadSample, StorageAway
-from clippy_jax.datasets.tfds_split import PREFIX as PREFIX
-from clippy_jax.datasets.tfds_split import TFDSSplit
+from clippy_jax.datasets.tfds.split import PREFIX as PREFIX
+from clippy_jax.datasets.tfds.split import TFDSSplit
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
 from clippy_jax.errors import InputError
 

@@ -1,0 +1,27 @@
+"""Finds the folder that was meant where one too many, or one too few, was given."""
+
+import itertools
+import os
+import pathlib
+from collections.abc import Callable
+
+_MOST = 2000  # entries that are looked at: a folder of a million images is no parent of data sets
+
+
+def hint(root: pathlib.Path, fits: Callable[[pathlib.Path], bool]) -> str:
+    """For the end of a message: "; did you mean X?", where a folder one or two below or above `root` fits."""
+    below = [child for child in _folders(root) for child in (child, *_folders(child))]
+    above = root.absolute().parents[:2]
+    for folder in (*sorted(below, key=lambda folder: (len(folder.parts), folder)), *above):
+        if fits(folder):
+            return f"; did you mean {folder}?"
+    return ""
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        with os.scandir(root) as entries:
+            first = list(itertools.islice(entries, _MOST))
+        return [root / entry.name for entry in first if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
