@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from clippy_jax.command_line import at_home
-from clippy_jax.config import parse
+from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading
 
@@ -54,6 +54,18 @@ def _check_overrides(argv: list[str]) -> None:
         name, *keys = argument.split("=")[0].split(".")
         if name.lstrip("-") in ("config", "noconfig"):
             check_path(keys, config.value)
+
+
+def read_config(argv: list[str]) -> Config:
+    """The configuration that `--config=FILE` and its overrides in a command line give; raises `InputError`."""
+    _check_overrides(argv)
+    private = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
+    try:
+        private(argv)
+    except flags.Error as error:
+        raise InputError(f"{error}; see --help") from None
+    return parse(config.value)
 
 
 @exit_with_one_line
