@@ -7,14 +7,13 @@ Both files are what `clippy_jax.evaluate --output` wrote, with the counts of eac
 
 import json
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from clippy_jax.command_line import Parser
-from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.errors import InputError, exit_with_one_line, reading
 from clippy_jax.evaluators.intervals import CONFIDENCE, Counts, Difference, Ratio, compare, mcnemar
 from clippy_jax.evaluators.result import counts_path, markdown
 from clippy_jax.whole_files import complete_or_nothing
@@ -85,10 +84,8 @@ def compared(first: pathlib.Path, second: pathlib.Path) -> list[Row]:
 
 
 def _read_json(path: pathlib.Path) -> Mapping[str, Any]:
-    try:
+    with reading(path, wrong="cannot be read as JSON"):
         results = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(results, dict) or not all(isinstance(of, dict) and "counts" in of for of in results.values()):
         raise InputError(f"{path} holds no results of clippy_jax.evaluate")
     return results
@@ -98,7 +95,7 @@ def _counts(path: pathlib.Path, name: str, result: Mapping[str, Any]) -> Counts:
     file_name = counts_path(path)
     if not file_name.is_file():
         raise InputError(f"{file_name} does not exist; evaluate --output writes it beside {path.name}")
-    try:
+    with reading(file_name, wrong=f"does not belong to {path.name}"):
         ratios = {figure: Ratio(*ratio) for figure, ratio in result["counts"].items()}
         with np.load(file_name, allow_pickle=False) as file:
             of = {key.removeprefix(f"{name}/"): file[key] for key in file.files if key.startswith(f"{name}/")}
@@ -107,8 +104,6 @@ def _counts(path: pathlib.Path, name: str, result: Mapping[str, Any]) -> Counts:
         if used - of.keys() or any(len(values) != len(counts.images) for values in of.values()):
             raise ValueError("it has other counts")
         return counts
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file_name} does not belong to {path.name}: {error}") from None
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,8 +1,13 @@
-"""The one exception for wrong input, and how an entry point shows it."""
+"""The one exception for wrong input, the boundary where libraries meet what users give, and how an entry point ends."""
 
+import contextlib
 import functools
+import importlib.metadata
+import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+_LONGEST_REASON = 200  # characters
 
 
 class InputError(Exception):
@@ -13,15 +18,91 @@ class InputError(Exception):
     """
 
 
+@contextlib.contextmanager
+def reading(
+    what: object, advice: str = "", wrong: str = "cannot be read", into: type[Exception] = InputError
+) -> Iterator[None]:
+    """The boundary between a library and a file or flag of the user's: whatever is raised inside becomes one line.
+
+    Libraries raise what they like about a damaged file, and `MemoryError` and `RecursionError` are among it. Put it
+    around the library's work alone, since a bug of ours inside would be taken for the user's.
+
+    Args:
+      what: the file, flag or key, as the message names it.
+      advice: what to do about it.
+      wrong: what is said of it.
+      into: the exception that is raised instead; one that is raised inside passes as it is, as `InputError` does.
+
+    Raises:
+      InputError: something else was raised inside (or `into` of the same text).
+    """
+    try:
+        yield
+    except (InputError, into):
+        raise
+    except Exception as error:
+        raise into(f"{what} {wrong} ({reason(error)}){advice and '; '}{advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of a library says, on one line, shortened."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = getattr(error, "strerror", None) or str(error)
+    text = " ".join(str(text).split())
+    if not text or isinstance(error, KeyError):
+        text = f"{type(error).__name__}{text and ': '}{text}"
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " ..."
+
+
 def exit_with_one_line(main: Callable) -> Callable:
-    """Wraps an entry point so that an `InputError` ends the program with one line on stderr and exit status 1."""
+    """Wraps an entry point so that wrong input ends the program with one line on stderr and exit status 1.
+
+    So does what the operating system refuses (a full disk, missing rights, a file that has gone) and what does not fit
+    into memory. Any other exception is a bug of ours: it keeps its traceback, and a note says so.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        except Exception as error:
+            message = _one_line(error)
+            if message is None:
+                if bug_note() not in getattr(error, "__notes__", ()):  # one program may start another
+                    error.add_note(bug_note())
+                raise
+            print(f"error: {message}", file=sys.stderr, flush=True)
             sys.exit(1)
 
     return wrapped
+
+
+def bug_note() -> str:
+    """What stands below the traceback of a bug of ours."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("clippy_jax", "jax", "jaxlib", "flax"))
+    return (
+        "This is a bug of clippy_jax, not of what you gave it: please report it with the lines above and your command "
+        f"({versions}, Python {platform.python_version()}, {platform.platform()})."
+    )
+
+
+def _one_line(error: Exception) -> str | None:
+    """What an exception says to the user, None where it is a bug."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the second is XLA's
+        return f"out of memory ({reason(error)}); use a smaller batch or smaller images"
+    if isinstance(error, OSError) and error.errno:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' -> '.join(names)}{names and ': ' or ''}{error.strerror or error}"
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

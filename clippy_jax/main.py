@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from clippy_jax.config import parse
 from clippy_jax.config_parser import check_path
-from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.errors import InputError, exit_with_one_line, reading
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, for example configs/b16.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, configuration, tokenizer.")
@@ -34,11 +34,9 @@ _INTERRUPTED = flags.DEFINE_integer(
 @exit_with_one_line
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
-    try:
-        _check_overrides(argv)
+    _check_overrides(argv)
+    with reading("the command line", "see --help"):
         return flags.FLAGS(argv)
-    except flags.Error as error:
-        raise InputError(f"{error}; see --help") from None
 
 
 def _check_overrides(argv: list[str]) -> None:
@@ -46,13 +44,11 @@ def _check_overrides(argv: list[str]) -> None:
     without_overrides = flags.FlagValues()
     without_overrides.set_gnu_getopt()
     config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
-    try:
+    with reading("--config"):
         without_overrides(argv, known_only=True)
         if config.value is None:
             return
         config.value.keys()  # a configuration file that is not there says so when it is looked into
-    except (OSError, SyntaxError, AttributeError) as error:
-        raise InputError(f"--config: {' '.join(str(error).split())}") from None
     for argument in argv[1:]:
         name, *keys = argument.split("=")[0].split(".")
         if name.lstrip("-") in ("config", "noconfig"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, bug_note
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
 
@@ -108,6 +108,8 @@ def failing_together() -> Iterator[None]:
             traceback.print_exc()
             if isinstance(error, jax.errors.JaxRuntimeError):
                 print("If another process has ended, its own output says why.", file=sys.stderr, flush=True)
+            else:
+                print(bug_note(), file=sys.stderr, flush=True)
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)

@@ -5,10 +5,14 @@ from typing import IO
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
+
+from clippy_jax.errors import reading
 
 # Of all that Pillow knows, what images on the web are. Others may start programs (EPS) or fetch further files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MAX_PIXELS = 2 * PIL.Image.MAX_IMAGE_PIXELS  # half a gigabyte of RGB; above, Pillow refuses a decompression bomb
+_NO_RGB = ("F", "LAB", "La", "RGBa")  # modes that nothing can be made of: a range or a white point is not known
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # of which `convert` would make white
 
 
@@ -37,22 +41,30 @@ def open_image(file: str | os.PathLike | IO[bytes], max_pixels: int = MAX_PIXELS
 
 
 def _read(file: str | os.PathLike | IO[bytes], max_pixels: int, decode: bool) -> PIL.Image.Image:
+    with reading(file, into=OSError):
+        try:
+            image = PIL.Image.open(file, formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise ImageTooLarge(f"{file}: {image.width} x {image.height} pixels are more than {max_pixels:,}")
+            return _decoded(image) if decode else image
+        except (PIL.Image.DecompressionBombError, MemoryError) as error:
+            raise ImageTooLarge(f"{file}: {error or 'too large for the memory'}") from error
+
+
+def _decoded(image: PIL.Image.Image) -> PIL.Image.Image:
+    image.load()
+    if image.mode in _NO_RGB:
+        raise OSError(f"its pixels are {image.mode}, which cannot be turned into RGB")
+    if image.mode in _SIXTEEN_BITS:
+        grey = PIL.Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+        grey.info = image.info  # EXIF and the like
+        return grey
+    return image
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image the way up that its camera noted (EXIF), or as it is where that note is damaged."""
     try:
-        image = PIL.Image.open(file, formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            raise ImageTooLarge(f"{file}: {image.width} x {image.height} pixels are more than {max_pixels:,}")
-        if decode:
-            image.load()
-            if image.mode == "F":
-                raise OSError(f"{file}: its pixels are floating-point numbers, of which the range is not known")
-            if image.mode in _SIXTEEN_BITS:
-                grey = PIL.Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-                grey.info = image.info  # EXIF and the like
-                return grey
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:  # as many kinds as there are ways to be damaged
         return image
-    except OSError:
-        raise
-    except (PIL.Image.DecompressionBombError, MemoryError) as error:
-        raise ImageTooLarge(f"{file}: {error or 'too large for the memory'}") from error
-    except Exception as error:  # decoders raise what they like: SyntaxError, ValueError, EOFError, zlib.error, ...
-        raise OSError(f"{file}: {error}") from error

@@ -15,7 +15,7 @@ from jaxtyping import Int32
 
 from clippy_jax.datasets import image_file, vocabulary
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
@@ -84,7 +84,8 @@ def list_classes(root: pathlib.Path) -> tuple[str, ...]:
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must hold one folder of images per class")
-    present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with reading(root):
+        present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not present:
         raise InputError(f"{root} holds no class folders; it must hold one folder of images per class")
     return tuple(present)
@@ -102,11 +103,12 @@ def list_images(
     for label, name in enumerate(class_folders):
         if not (root / name).is_dir():
             continue
-        images = sorted(
-            path
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+        with reading(root / name):
+            images = sorted(
+                path
+                for path in (root / name).iterdir()
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            )
         paths.extend(images)
         labels.extend([label] * len(images))
     if not paths:

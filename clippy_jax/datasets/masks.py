@@ -9,7 +9,7 @@ from jaxtyping import Int16, UInt8
 
 from clippy_jax.datasets import image_file
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 VALUES = ("P", "L")  # of Pillow's modes
 SEGMENTS = ("RGB",)
@@ -84,7 +84,7 @@ def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...] 
     try:
         with image_file.open_header(image) as opened_image:
             size = opened_image.size
-    except (OSError, PIL.Image.DecompressionBombError):
+    except OSError:
         return None
     if mask_size != size:
         raise InputError(f"{mask} is {mask_size[0]}x{mask_size[1]} but its image is {size[0]}x{size[1]}")
@@ -92,7 +92,5 @@ def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...] 
 
 
 def _pixels(mask: PIL.Image.Image, path: pathlib.Path) -> UInt8[np.ndarray, "H W ..."]:
-    try:
+    with reading(path, "it is cut short or damaged", "cannot be read as a mask"):
         return np.asarray(mask)
-    except OSError:
-        raise InputError(f"{path} cannot be read as a mask; it is cut short or damaged") from None

@@ -15,7 +15,7 @@ from jaxtyping import Int32
 from clippy_jax.datasets import image_file, patterns, tables
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 CAPTIONS_PER_IMAGE = 5  # the first ones count, as is usual; some images of COCO have six or seven
 
@@ -69,8 +69,10 @@ def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
 
 
 def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
+    with reading(file, wrong="cannot be read as JSON"):
+        contents = json.loads(file.read_text("utf-8-sig"))
     try:
-        entries = json.loads(file.read_text("utf-8-sig"))["images"]
+        entries = contents["images"]
         splits = sorted({entry["split"] for entry in entries})
         captions_of = {
             file.parent / entry.get("filepath", "") / entry["filename"]: [
@@ -79,8 +81,6 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
             for entry in entries
             if entry["split"] == split
         }
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             f'{file} is no Karpathy split: "images" must list "filename", "split" and "sentences", each with "raw"'

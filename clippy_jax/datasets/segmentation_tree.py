@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from jaxtyping import Int16, UInt8
 from clippy_jax.datasets import masks, tfds_split, vocabulary
 from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL, SegmentationVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,8 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
       InputError: a folder, the split's list or JSON is missing or wrong, there is no image, or one has no mask.
     """
     split = split or layout.split
-    root = tfds_split.voc_folder(folder) if folder.startswith(tfds_split.PREFIX) else pathlib.Path(folder)
+    is_tfds = folder.startswith(tfds_split.PREFIX)
+    root = tfds_split.voc_folder(folder) if is_tfds else pathlib.Path(os.path.expanduser(folder))
     expected = f"it must be a tree of {layout.name} such as {layout.example}"
     if not root.is_dir():
         raise InputError(f"{folder} is not a folder; {expected}")
@@ -94,7 +96,8 @@ def _listed(listing: pathlib.Path) -> list[str]:
     if not listing.is_file():
         present = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
         raise InputError(f"{listing} does not exist; splits of this tree: {present}")
-    names = listing.read_text("utf-8").split()
+    with reading(listing):
+        names = listing.read_text("utf-8-sig").split()
     if not names:
         raise InputError(f"{listing} names no image")
     return names
@@ -110,15 +113,15 @@ def _class_of_value(layout: LabelLayout, words: SegmentationVocabulary) -> Int16
 
 def _segments(path: pathlib.Path, class_of_value: Int16[np.ndarray, "256"]) -> dict[str, dict[int, int]]:
     """The class of each segment of each mask, from COCO's panoptic JSON."""
+    with reading(path, wrong="cannot be read as JSON"):
+        contents = json.loads(path.read_text("utf-8-sig"))
     try:
-        annotations = json.loads(path.read_text("utf-8"))["annotations"]
+        annotations = contents["annotations"]
         categories = {
             annotation["file_name"]: {segment["id"]: segment["category_id"] for segment in annotation["segments_info"]}
             for annotation in annotations
         }
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise InputError(
             f'{path} is no panoptic JSON of COCO: "annotations" must list "file_name" and, in "segments_info", '
             '"id" and "category_id"'

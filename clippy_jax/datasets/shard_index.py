@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from clippy_jax.datasets import patterns, tar_members
 from clippy_jax.datasets.tar_members import Gap, Member
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.whole_files import complete_or_nothing
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -166,7 +166,7 @@ def _index_file(shard: pathlib.Path, index_folder: str) -> pathlib.Path:
     if not index_folder:
         return shard.with_name(f"{shard.name}.index.npz")
     flat = "-".join(shard.absolute().parts[1:])  # shards of several folders have the same names
-    return pathlib.Path(index_folder).expanduser() / f"{flat}.index.npz"
+    return pathlib.Path(os.path.expanduser(index_folder), f"{flat}.index.npz")
 
 
 def _make_writable(folder: pathlib.Path) -> None:
@@ -179,15 +179,13 @@ def _make_writable(folder: pathlib.Path) -> None:
 
 
 def _read_or_build(shard: pathlib.Path, file: pathlib.Path) -> ShardIndex:
-    try:
+    with reading(f"{patterns.KEY}: {shard}"):
         index = _read(shard, file)
         if index is None:
             signature = _signature(shard)
             index = build(shard)
             _write(index, signature, file)
         return index
-    except OSError as error:
-        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
 
 
 def _signature(shard: pathlib.Path) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from typing import IO
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.open_files import read_whole
 from clippy_jax.datasets.sample import BadCounts, Sample
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 ENDINGS = (".csv", ".tsv", ".txt")
 SEPARATORS = ("\t", ",", ";")
@@ -46,11 +46,8 @@ class TableSource:
             (name,) if name else usual
             for name, usual in ((image_column, IMAGE_COLUMNS), (caption_column, CAPTION_COLUMNS))
         )
-        try:
-            with _open_text(table) as file:
-                self._read(table, file, names)
-        except OSError as error:
-            raise InputError(f"{patterns.KEY}: {table} cannot be read: {error.strerror or error}") from None
+        with reading(f"{patterns.KEY}: {table}"), _open_text(table) as file:
+            self._read(table, file, names)
         self._check_paths(table)
 
     def _read(self, table: pathlib.Path, file: IO[str], names: tuple[tuple[str, ...], ...]) -> None:

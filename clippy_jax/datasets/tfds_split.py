@@ -16,7 +16,7 @@ from typing import Any
 
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.sample import BadSample, StorageAway
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 PREFIX = "tfds:"
 _LENGTH = struct.Struct("<Q")
@@ -43,7 +43,10 @@ class TFDSSplit:
         # A version like "1.0.0" after a colon belongs to the name.
         data_set, split = re.fullmatch(r"tfds:(.*?)(?::([A-Za-z_].*))?", name).groups(default=default_split)
         self.name, self.split = name, split
-        try:
+        advice = (
+            f"prepare it with `tfds build {data_set} --file_format=array_record` and TFDS_DATA_DIR set to where it lies"
+        )
+        with reading(repr(name), advice, "cannot be opened"):
             builder = tfds.builder(data_set)
             self.features = builder.info.features
             skip = {key: tfds.decode.SkipDecoding() for key in self.keys(tfds.features.Image)}
@@ -52,12 +55,6 @@ class TFDSSplit:
             except NotImplementedError:  # no format with random access
                 records = _TFRecords(builder.info.splits[split].file_instructions)
                 self._examples = _Examples(records, self.features, skip)
-        except Exception as error:  # every part of it raises its own kinds
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"cannot open {name!r}: {reason}; prepare it with `tfds build {data_set} --file_format=array_record` "
-                "and TFDS_DATA_DIR set to where it lies"
-            ) from error
 
     def keys(self, kind: type) -> list[str]:
         """The names of the features of a kind."""
@@ -93,7 +90,9 @@ def voc_folder(name: str) -> pathlib.Path:
     year = re.fullmatch(r"tfds:voc/(\d{4})", name)
     if not year:
         raise InputError(f"{name!r} has no masks that can be read; of TFDS's data sets tfds:voc/2012 and voc/2007 have")
-    downloads = pathlib.Path(tfds.builder(f"voc/{year[1]}").data_dir).parents[2] / "downloads" / "extracted"
+    with reading(repr(name), f"prepare it with `tfds build voc/{year[1]}`", "cannot be opened"):
+        data_dir = tfds.builder(f"voc/{year[1]}").data_dir
+    downloads = pathlib.Path(data_dir).parents[2] / "downloads" / "extracted"
     for folder in sorted(downloads.glob(f"*/VOCdevkit/VOC{year[1]}")):
         if (folder / "SegmentationClass").is_dir():
             return folder

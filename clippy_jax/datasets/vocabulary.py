@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 FILE_NAME = "vocabulary.json"
 BACKGROUND = "background"
@@ -222,10 +222,8 @@ def _packaged(name: str) -> Mapping[str, Any]:
 
 
 def _read(path: pathlib.Path, required: Set[str], optional: Set[str] = frozenset()) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+    with reading(path, wrong="cannot be read as JSON"):
+        values = json.loads(path.read_text("utf-8-sig"))
     if not isinstance(values, Mapping):
         raise InputError(f"{path} must hold a JSON object")
     for key in required - values.keys():

@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from clippy_jax.datasets import vocabulary
 from clippy_jax.datasets.vocabulary import WaterbirdsVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 METADATA = "metadata.csv"
 SPLITS = ("train", "val", "test")  # in the order of the column `split`
@@ -46,26 +46,23 @@ def read(folder: str, split: str = "test") -> WaterbirdsTree:
         )
     words = vocabulary.waterbirds_vocabulary(root)
     paths, birds, places = [], [], []
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            for column in ("img_filename", *NUMBER_OF):
-                if column not in (rows.fieldnames or ()):
-                    raise InputError(f"{table} has no column {column!r}; its columns are {_listed(rows.fieldnames)}")
-            for row in rows:
-                bird, place, part = (_value(row, column, f"{table}, line {rows.line_num}") for column in NUMBER_OF)
-                if SPLITS[part] != split:
-                    continue
-                path = root / (row["img_filename"] or "")
-                if not path.is_file():
-                    raise InputError(
-                        f"{table}, line {rows.line_num}: img_filename is {row['img_filename']!r}, but {path} is no file"
-                    )
-                paths.append(path)
-                birds.append(bird)
-                places.append(place)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table} cannot be read as a table: {error}") from None
+    with reading(table, wrong="cannot be read as a table"), open(table, encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        for column in ("img_filename", *NUMBER_OF):
+            if column not in (rows.fieldnames or ()):
+                raise InputError(f"{table} has no column {column!r}; its columns are {_listed(rows.fieldnames)}")
+        for row in rows:
+            bird, place, part = (_value(row, column, f"{table}, line {rows.line_num}") for column in NUMBER_OF)
+            if SPLITS[part] != split:
+                continue
+            path = root / (row["img_filename"] or "")
+            if not path.is_file():
+                raise InputError(
+                    f"{table}, line {rows.line_num}: img_filename is {row['img_filename']!r}, but {path} is no file"
+                )
+            paths.append(path)
+            birds.append(bird)
+            places.append(place)
     if not paths:
         raise InputError(f"{table} has no row of the split {split} (column 'split' {SPLITS.index(split)})")
     return WaterbirdsTree(root, split, words, tuple(paths), np.array(birds, np.int32), np.array(places, np.int32))

@@ -1,13 +1,13 @@
 """The files of onnxruntime-web that a page needs, out of its npm package."""
 
+import contextlib
 import pathlib
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import zlib
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"
@@ -52,29 +52,21 @@ def _download(folder: str) -> pathlib.Path:
 
 
 def _read_folder(folder: pathlib.Path) -> dict[str, bytes]:
-    try:
+    with _boundary(folder):
         return {pathlib.PurePath(name).name: (folder / name).read_bytes() for name in FILES}
-    except OSError as error:
-        raise _wrong(folder, f"{error.filename} cannot be read") from None
 
 
 def _read_archive(path: pathlib.Path) -> dict[str, bytes]:
     contents = {}
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for name in FILES:
-                file = archive.extractfile(f"package/{name}")
-                if file is None:
-                    raise KeyError(f"{name} is no file")
-                contents[pathlib.PurePath(name).name] = file.read()
-    except OSError as error:
-        raise _wrong(path, error.strerror or str(error)) from None
-    except (tarfile.TarError, KeyError, EOFError, zlib.error) as error:
-        raise _wrong(path, str(error.args[0])) from None
+    with _boundary(path), tarfile.open(path, "r:gz") as archive:
+        for name in FILES:
+            file = archive.extractfile(f"package/{name}")
+            if file is None:
+                raise KeyError(f"{name} is no file")
+            contents[pathlib.PurePath(name).name] = file.read()
     return contents
 
 
-def _wrong(path: pathlib.Path, reason: str) -> InputError:
-    return InputError(
-        f"--runtime={path} is not the npm package onnxruntime-web {VERSION} ({reason}); see npm pack {PACKAGE}"
-    )
+def _boundary(path: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    what = f"is not the npm package onnxruntime-web {VERSION}"
+    return reading(f"--runtime={path}", f"see npm pack {PACKAGE}", what)

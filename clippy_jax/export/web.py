@@ -11,7 +11,7 @@ import numpy as np
 
 from clippy_jax.analysis.palette import MOST, colour
 from clippy_jax.datasets.vocabulary import photo_prompt
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.export.onnx_folder import write_image_tower
 from clippy_jax.input_pipeline.evaluation_image import LONGEST_ASPECT
 
@@ -45,12 +45,8 @@ def read_words(path: str) -> list[str]:
     Raises:
       InputError: it cannot be read, holds no word, too many, or one twice.
     """
-    try:
+    with reading(f"--words={path}", "write one word a line, as text in UTF-8"):
         lines = pathlib.Path(path).read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"--words={path} cannot be read: {error.strerror or error}") from None
-    except ValueError:
-        raise InputError(f"--words={path} is not a text file in UTF-8; write one word a line") from None
     words = [" ".join(line.split()) for line in lines if line.strip()]
     if not 2 <= len(words) <= MOST_WORDS:
         raise InputError(f"--words={path} has {len(words)} words; write 2 to {MOST_WORDS:,}, one a line")

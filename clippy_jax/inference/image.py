@@ -6,7 +6,6 @@ import pathlib
 import jax
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from jaxtyping import UInt8
 
 from clippy_jax.datasets import image_file
@@ -27,7 +26,7 @@ def open_image(image: Image) -> PIL.Image.Image:
             raise ValueError(f"an image must be an array of uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
         return PIL.Image.fromarray(np.asarray(image))
     if isinstance(image, (str, os.PathLike)):
-        path = pathlib.Path(image)
+        path = pathlib.Path(os.path.expanduser(image))
         try:
             image = image_file.open_image(path)
         except OSError:
@@ -35,4 +34,4 @@ def open_image(image: Image) -> PIL.Image.Image:
             raise InputError(f"{path} cannot be read as an image{reason}") from None
     if not isinstance(image, PIL.Image.Image):
         raise ValueError(f"an image must be a path, a Pillow image or a uint8 array, not {type(image).__name__}")
-    return PIL.ImageOps.exif_transpose(image).convert("RGB")
+    return image_file.upright(image).convert("RGB")

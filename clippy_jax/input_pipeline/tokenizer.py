@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 PAD, EOS = 0, 1
 MODEL_FILES = ("spiece.model", "tokenizer.json")  # what the ids follow from; a folder has one of them or both
@@ -67,15 +67,12 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that models cannot be had without PyTorch
     import transformers  # here, since it takes seconds
 
-    try:
+    present = " and ".join(name for name in MODEL_FILES if (folder / name).is_file())
+    with reading(f"tokenizer: {present} in {folder}", "copy the files again"):
         # Of `spiece.model` alone, no markers beyond its own: models may have no rows for them.
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, tokenizer_type="t5", extra_ids=0, local_files_only=True
         )
-    except Exception as error:  # it raises what it likes
-        present = " and ".join(name for name in MODEL_FILES if (folder / name).is_file())
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"tokenizer: cannot read {present} in {folder}: {reason}; copy the files again") from error
     return Tokenizer(tokenizer, _longest_text(folder))
 
 
@@ -85,7 +82,7 @@ def find_tokenizer(name: str | pathlib.Path) -> pathlib.Path:
     Raises:
       InputError: the folder does not exist or holds no tokenizer, or nothing of the name can be fetched.
     """
-    folder = pathlib.Path(name).expanduser()
+    folder = pathlib.Path(os.path.expanduser(name))
     files, neither = (word.join(MODEL_FILES) for word in (" or ", " nor "))
     if not folder.is_dir():
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
@@ -113,12 +110,10 @@ def copy_tokenizer(source: str | pathlib.Path, folder: str | pathlib.Path) -> No
 
 def _longest_text(folder: pathlib.Path) -> int:
     for name, key in LONGEST_TEXT_IN:
-        try:
-            value = json.loads((folder / name).read_text("utf-8")).get(key)
-        except FileNotFoundError:
+        if not (folder / name).is_file():
             continue
-        except (OSError, ValueError, AttributeError):
-            raise InputError(f"tokenizer: {folder / name} is not a JSON object; copy the file again") from None
+        with reading(f"tokenizer: {folder / name}", "copy the file again", "is not a JSON object"):
+            value = json.loads((folder / name).read_text("utf-8")).get(key)
         if isinstance(value, int) and not 2 <= value:
             raise InputError(f"tokenizer: {folder / name} has {key}={value}; it must be at least 2 tokens")
         if isinstance(value, int) and value < 10**6:  # transformers writes a huge number where there is no limit

@@ -21,7 +21,7 @@ from clu import metric_writers
 from etils import epath
 
 from clippy_jax.config import Config
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.processes import log_line
 from clippy_jax.whole_files import write_text
 
@@ -185,7 +185,7 @@ class WeightsAndBiases(_ScalarWriter):
                 "pip install wandb, or leave it empty"
             ) from None
         id_file = folder / "wandb_run_id"
-        try:
+        with reading(f"config.wandb.project is {config.wandb.project!r} but W&B", wrong="refuses"):
             self._run = wandb.init(
                 project=config.wandb.project,
                 name=config.wandb.name or folder.name,
@@ -194,9 +194,6 @@ class WeightsAndBiases(_ScalarWriter):
                 dir=os.fspath(folder),
                 config=dataclasses.asdict(config),
             )
-        except wandb.Error as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"config.wandb.project is {config.wandb.project!r} but W&B refuses: {reason}") from None
         write_text(id_file, self._run.id)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:

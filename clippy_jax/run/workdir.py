@@ -30,7 +30,7 @@ from clippy_jax.config import (
     values_by_name,
 )
 from clippy_jax.config_parser import parse_value
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.input_pipeline.tokenizer import MODEL_FILES, TOKENIZER_FILES, find_tokenizer
 from clippy_jax.whole_files import complete_or_nothing, write_text
 
@@ -130,12 +130,10 @@ class _UsedInput:
 def _saved_values(workdir: epath.PathLike) -> Iterator[dict[str, Any]]:
     """Yields the groups in a workdir's config.json, and names this file where something in them is wrong."""
     path = epath.Path(workdir) / "config.json"
-    try:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; {workdir} is not the workdir of a run")
+    with reading(path):
         values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {workdir} is not the workdir of a run") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
     try:
         yield parse_value(values, dict[str, object], "config")
     except InputError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.weights.checkpoint import Moments
 from clippy_jax.weights.rules import Rule, to_flax, to_torch, torch_shapes
 
@@ -31,7 +31,7 @@ def read_moments(
     Raises:
       InputError: it is not the state of an AdamW with the public code's two groups for this model.
     """
-    try:
+    with reading(f"{source}: its optimizer", WITHOUT, "is not PyTorch's AdamW"):
         state, groups = optimizer["state"], optimizer["param_groups"]
         numbers = [group["params"] for group in groups]
         if not state:
@@ -39,19 +39,17 @@ def read_moments(
         trained, names = _match_groups(numbers, rules, like, source)
         entries = {name: state[number] for name, number in zip(names, sum(numbers, []))}
         unknown = {key for entry in entries.values() for key in entry} - _MOMENTS
-        steps = {float(entry["step"]) for entry in entries.values()}
+        steps = {int(entry["step"]) for entry in entries.values()}
         mean, square = ({name: entry[key] for name, entry in entries.items()} for key in ("exp_avg", "exp_avg_sq"))
         if not all(isinstance(value, np.ndarray) for value in (*mean.values(), *square.values())):
-            raise TypeError
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(f"{source}: its optimizer is not PyTorch's AdamW; {WITHOUT}") from None
+            raise TypeError("its moments are no tensors")
     if unknown:
         raise InputError(f"{source}: its optimizer has {', '.join(sorted(unknown))}, which AdamW has not; {WITHOUT}")
     if len(steps) != 1:
         raise InputError(f"{source}: its optimizer has made {sorted(steps)} steps, not the same for all; {WITHOUT}")
     like = {name: value for name, value in like.items() if name in _parts(trained)}
     return Moments(
-        step=int(steps.pop()),
+        step=steps.pop(),
         mean=to_flax(mean, trained, like, f"{source}: exp_avg of its optimizer"),
         square=to_flax(square, trained, like, f"{source}: exp_avg_sq of its optimizer"),
         groups=tuple({key: value for key, value in group.items() if key != "params"} for group in groups),

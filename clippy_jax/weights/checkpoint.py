@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from clippy_jax.config import ModelConfig, check_image_size, parse_model
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 
 class Moments(NamedTuple):
@@ -42,8 +42,9 @@ def parse_description(model: Any, image_size: Any, source: str) -> tuple[ModelCo
     """
     try:
         config = parse_model(model)
-        size = config.image.image_size if image_size is None else int(image_size)
+        with reading(f"image_size {image_size!r}", wrong="is no number"):
+            size = config.image.image_size if image_size is None else int(image_size)
         check_image_size(size, config.image, "image_size")
-    except (InputError, TypeError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"{source} does not describe a model: {error}") from None
     return config, size

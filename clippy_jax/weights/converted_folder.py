@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.checkpoint import Checkpoint, Moments, parse_description
 from clippy_jax.weights.rules import some
@@ -22,6 +22,7 @@ from clippy_jax.weights.safetensors_file import read_safetensors, write_safetens
 from clippy_jax.weights.towers import parameter_shapes
 
 _PARAMS, _OPTIMIZER, _CONFIG, _TOKENIZER = "params.safetensors", "optimizer.safetensors", "config.json", "tokenizer"
+_AGAIN = "convert the weights again"
 
 
 def write_converted_folder(folder: str, checkpoint: Checkpoint) -> None:
@@ -57,33 +58,28 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
       InputError: a file is missing or damaged, or the parameters are not those of the configuration.
     """
     root = Path(folder)
-    try:
+    with reading(root / _CONFIG, _AGAIN):
         settings = json.loads((root / _CONFIG).read_text())
-        config, image_size = parse_description(settings["model"], settings.get("image_size"), str(root / _CONFIG))
-        optimizer = settings["optimizer"]
-        checkpoint = Checkpoint(
-            params=_tree(root / _PARAMS),
-            config=config,
-            image_size=image_size,
-            tokenizer=str(root / _TOKENIZER) if (root / _TOKENIZER).is_dir() else None,
-            epoch=settings["epoch"],
-            name=settings["name"],
-            moments=_read_moments(root, optimizer) if optimizer and with_moments else None,
-        )
-    except OSError as error:
-        raise InputError(f"{root / _CONFIG} cannot be read: {error.strerror}; convert the weights again") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{root / _CONFIG} is damaged ({error!r}); convert the weights again") from None
+        described, image_size, optimizer = settings["model"], settings.get("image_size"), settings["optimizer"]
+        about = {"epoch": settings["epoch"], "name": settings["name"]}
+    config, image_size = parse_description(described, image_size, str(root / _CONFIG))
+    checkpoint = Checkpoint(
+        params=_tree(root / _PARAMS),
+        config=config,
+        image_size=image_size,
+        tokenizer=str(root / _TOKENIZER) if (root / _TOKENIZER).is_dir() else None,
+        moments=_read_moments(root, optimizer) if optimizer and with_moments else None,
+        **about,
+    )
     _check_shapes(checkpoint, folder)
     return checkpoint
 
 
-def _read_moments(root: Path, optimizer: dict[str, Any]) -> Moments:
-    return Moments(
-        step=optimizer["step"],
-        groups=tuple(_as_torch(group) for group in optimizer["groups"]),
-        **_tree(root / _OPTIMIZER),
-    )
+def _read_moments(root: Path, optimizer: Any) -> Moments:
+    tree = _tree(root / _OPTIMIZER)
+    with reading(f"{root}: its optimizer", _AGAIN):
+        step, groups = int(optimizer["step"]), tuple(_as_torch(group) for group in optimizer["groups"])
+        return Moments(step, tree["mean"], tree["square"], groups)
 
 
 def _as_torch(group: dict[str, Any]) -> dict[str, Any]:
@@ -104,4 +100,4 @@ def _check_shapes(checkpoint: Checkpoint, folder: str) -> None:
     has, wants = ({path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()} for tree in trees)
     wrong = sorted(path for path in has.keys() | wants.keys() if has.get(path) != wants.get(path))
     if wrong:
-        raise InputError(f"{folder} does not fit its own config.json in {some(wrong)}; convert the weights again")
+        raise InputError(f"{folder} does not fit its own config.json in {some(wrong)}; {_AGAIN}")

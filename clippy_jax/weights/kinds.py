@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 
 class Kind(enum.StrEnum):
@@ -89,11 +89,8 @@ def is_safetensors(path: str) -> bool:
     Raises:
       InputError: it cannot be read, or is neither.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    with reading(path), open(path, "rb") as file:
+        start = file.read(512)
     if not start:
         raise InputError(f"{path} is empty; get it again")
     if start.lstrip()[:1] == b"<":

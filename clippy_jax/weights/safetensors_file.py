@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 
 def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -18,15 +18,13 @@ def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
       InputError: the file is missing or damaged, or has a type that NumPy lacks.
     """
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        with reading(path, "get it again"), safetensors.safe_open(path, framework="np") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata() or {}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is damaged or no safetensors file; get it again ({error})") from None
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path} holds numbers of a type that NumPy lacks; re-save it as float32 ({error})") from None
+    except InputError as error:
+        if isinstance(error.__cause__, (TypeError, AttributeError)):
+            raise InputError(f"{path} holds numbers of a type that NumPy lacks; re-save it as float32") from error
+        raise
     halves = {key: value for key, value in tensors.items() if value.dtype == ml_dtypes.bfloat16}
     return tensors | {key: value.astype(np.float32) for key, value in halves.items()}, metadata
 

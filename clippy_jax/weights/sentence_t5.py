@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clippy_jax.config import TextTowerConfig
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.safetensors_file import write_safetensors
@@ -68,10 +68,8 @@ def write_sentence_t5(folder: str, params: Mapping[str, Any], config: TextTowerC
 def _read_modules(folder: str) -> dict[str, str]:
     """The kind of each module and the folder it is in."""
     modules = read_json(os.path.join(folder, "modules.json"), list)
-    try:
+    with reading(f"{folder}/modules.json", "get it again", "has a module without type or path"):
         return {module["type"].rpartition(".")[2]: str(module["path"]) for module in modules}
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{folder}/modules.json has a module without type or path; get it again") from None
 
 
 def _read_settings(paths: Mapping[str, str], gated: bool) -> dict[str, Any]:
@@ -92,13 +90,11 @@ def _read_settings(paths: Mapping[str, str], gated: bool) -> dict[str, Any]:
     ):
         if wrong:
             raise InputError(f"{path} {what}, which a Sentence-T5 does not have; give the folder of one")
-    try:
+    with reading(transformer, "get it again", "has a wrong value"):
         return {
             "relative_max_distance": int(config.get("relative_attention_max_distance", 128)),
             "dropout": float(config.get("dropout_rate", 0.1)),
         }
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{transformer} has a wrong value ({error}); get it again") from None
 
 
 def _settings(config: TextTowerConfig) -> dict[str, Any]:

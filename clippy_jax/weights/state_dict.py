@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.weights.kinds import TENSOR_FILES, Kind, is_safetensors, kind_of_keys
 from clippy_jax.weights.safetensors_file import read_safetensors
 from clippy_jax.weights.torch_file import read_torch_file
@@ -85,13 +85,8 @@ def read_json(path: str, kind: type = dict) -> Any:
     Raises:
       InputError: it cannot be read or is something else.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); copy the folder again") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); get it again") from None
+    with reading(path, "copy the folder again", "cannot be read as JSON"), open(path, encoding="utf-8") as file:
+        values = json.load(file)
     if not isinstance(values, kind):
         raise InputError(f"{path} holds a {type(values).__name__}, not a {kind.__name__}; get it again")
     return values
@@ -99,10 +94,8 @@ def read_json(path: str, kind: type = dict) -> Any:
 
 def _parse_metadata(metadata: Mapping[str, str], path: str) -> dict[str, Any]:
     """What files of ours tell in the words of JSON, since safetensors knows text only."""
-    try:
+    with reading(f"{path}: its metadata", "get it again"):
         return {key: json.loads(text) if key == "model_config" else text for key, text in metadata.items()}
-    except ValueError as error:
-        raise InputError(f"{path}: its metadata are damaged ({error})") from None
 
 
 def _public_names(tensors: Mapping[str, np.ndarray], network: Network, path: str) -> tuple[Kind, dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 
 def read_torch_file(path: str) -> Any:
@@ -29,21 +29,16 @@ def read_torch_file(path: str) -> Any:
       InputError: PyTorch is not installed; the file is missing, damaged, of another kind, or asks for a function.
     """
     torch = _import_torch(path)
-    try:
+    with reading(path, "get it again", "is damaged or no PyTorch file"):
         _check_archive(path)
-        return _to_numpy(_load(torch, path), torch, path)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"holds Python code ({found[1]})" if found else "is damaged, no PyTorch file, or holds more than weights"
-        raise InputError(
-            f"{path} {what}; it was refused and nothing in it was run. Get it again, from a source you trust"
-        ) from None
-    except InputError:
-        raise
-    # A damaged pickle makes the reader fail in whatever way it happens to.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:150]
-        raise InputError(f"{path} is damaged or no PyTorch file; get it again ({reason})") from None
+        try:
+            return _to_numpy(_load(torch, path), torch, path)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f"holds Python code ({found[1]})" if found else "is damaged or holds more than weights"
+            raise InputError(
+                f"{path} {what}; it was refused and nothing in it was run. Get it again, from a source you trust"
+            ) from None
 
 
 def write_torch_file(path: str, contents: Any) -> None:
@@ -191,12 +186,9 @@ def _import_torch(path: str):
 
 def _check_archive(path: str) -> None:
     """Names what else may be in an archive, which the reader's own messages do not."""
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) != b"PK":
-                return
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    with open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            return
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
@@ -93,10 +93,8 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     # Only files of ours describe the model, beyond what weights tell.
     described = saved_with.get("model_config") or dataclasses.asdict(_sizes(clippy_sizes, tensors, rules, path))
     config, image_size = parse_description(described, saved_with.get("image_size"), path)
-    try:
+    with reading(f"{path}: its epoch", wrong="is no number"):
         epoch = int(saved_with.get("epoch", 0))
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: its epoch is {saved_with['epoch']!r}, not a number") from None
     name, optimizer = str(saved_with.get("name", "")), saved_with.get("optimizer")
     return TorchWeights(path, kind, tensors, rules, config, image_size, epoch, name, optimizer)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from clippy_jax.datasets.label_layouts import LabelLayout
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 from clippy_jax.evaluators.protocols.protocol import COLUMNS, ONE_PROMPT, OPENAI, STANDARD, Protocol
 
 
@@ -71,10 +71,8 @@ def _record(name: str) -> dict[str, Any]:
 
 def _own(path: pathlib.Path) -> Mapping[str, Any]:
     """A file's record, with every key and the type of every value checked."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+    with reading(path, wrong="cannot be read as JSON"):
+        record = json.loads(path.read_text("utf-8-sig"))
     if not isinstance(record, dict) or not isinstance(record.get("data_sets", {}), dict):
         raise InputError(f"{path} must hold a JSON object of a protocol's values")
     if record.get("based_on", STANDARD) not in names():
