@@ -88,7 +88,7 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
     if split not in splits:
         raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
     first = next(iter(captions_of))
-    if not first.is_file():
+    if not os.path.isfile(first):
         raise InputError(f"{file} names the image {first}, which does not exist; put the JSON beside the image folders")
     return _of_files(str(file), split, captions_of)
 

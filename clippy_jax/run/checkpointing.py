@@ -5,6 +5,7 @@ and renames it when it is complete, so a half-written one is neither listed nor 
 is cut short or lost, a bit has turned over: `sound_checkpoints.py`) is passed over, and the newest sound one serves.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from jax.experimental import multihost_utils
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.processes import log_line
-from clippy_jax.run import sound_checkpoints
+from clippy_jax.run import sound_checkpoints, storage_faults
 
 _SHOWN_MISMATCHES = 3
 _LONGEST_TOLD = 512  # bytes
@@ -49,6 +50,8 @@ class Checkpointer:
         self._clock_every_steps = clock_every_steps
         self._clock = clock
         self._last_save_time = clock()
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(storage_faults.quiet())
         policies = [ocp.checkpoint_managers.LatestN(config.keep)]
         if config.keep_every_steps:
             policies.append(ocp.checkpoint_managers.EveryNSteps(config.keep_every_steps))
@@ -77,15 +80,23 @@ class Checkpointer:
 
         Returns when the arrays are copied off the device: `state` may be donated to the next step. Writing goes on in
         the background; an error there is raised by the next call.
+
+        Raises:
+          InputError: this checkpoint or the one before cannot be written.
         """
         if step in self._manager.all_steps():
             return False
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(**{sound_checkpoints.ITEM: ocp.args.PyTreeSave(state)}),
-            force=True,
-            custom_metadata=sound_checkpoints.metadata(state),
-        )
+        folder = self._manager.directory
+        with storage_faults.telling(folder, None):
+            self._manager.wait_until_finished()
+        storage_faults.check_room(folder, step, state)
+        with storage_faults.telling(folder, step):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**{sound_checkpoints.ITEM: ocp.args.PyTreeSave(state)}),
+                force=True,
+                custom_metadata=sound_checkpoints.metadata(state),
+            )
         self._last_save_time = self._clock()
         return True
 
@@ -151,9 +162,10 @@ class Checkpointer:
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written; raises `InputError` where it cannot be."""
+        with self._quiet, storage_faults.telling(self._manager.directory, None):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     def _due_by_steps(self, step: int) -> bool:
         return bool(self._config.every_steps) and step % self._config.every_steps == 0

@@ -8,13 +8,14 @@ import runpy
 
 import numpy as np
 from absl import flags
+from etils import epath
 
 from clippy_jax import config, convert, evaluate, segment
 from clippy_jax.config import values_by_name
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.main import parse_flags
 from clippy_jax.run import workdir_lock
-from clippy_jax.run.metrics import JsonLines
+from clippy_jax.run.json_lines import JsonLines, go_back, read_lines
 from clippy_jax.run.workdir import read_config, read_model, read_optimizer
 from tests.fuzz.damage import damaged, damaged_json, odd_value
 from tests.fuzz.faults import Target
@@ -88,11 +89,13 @@ def _ends_in_a_line(run) -> None:
 
 
 def _read_metrics(content: bytes, folder: pathlib.Path) -> None:
-    (folder / "metrics.jsonl").write_bytes(content)
-    lines = JsonLines(folder / "metrics.jsonl", 2)
-    lines.write_scalars(3, {"loss": 1.0})
+    path = epath.Path(folder / "metrics.jsonl")
+    path.write_bytes(content)
+    go_back(path, 2)
+    lines = JsonLines(path)
+    lines.write(3, {"loss": 1.0})
     lines.close()
-    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]) == {"step": 3, "loss": 1.0}
+    assert read_lines(path)[-1] == {"step": 3, "loss": 1.0}
 
 
 def _metrics(random: np.random.Generator, folder: pathlib.Path) -> bytes:

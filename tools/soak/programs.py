@@ -114,9 +114,7 @@ def start_together(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return [
-        Program([*program, *flags, *together(address, count, number), *more]) for number in range(count)
-    ]
+    return [Program([*program, *flags, *together(address, count, number), *more]) for number in range(count)]
 
 
 def together(address: str, count: int, number: int) -> list[str]:

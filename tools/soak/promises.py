@@ -55,9 +55,7 @@ def table(outcomes: list[Outcome]) -> str:
     rows = [("promise", "tried", "held", "seconds")]
     rows += [(each.promise, f"{each.tried:,}", f"{each.held:,}", f"{each.seconds:.0f}") for each in outcomes]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows
-    ]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
     lines.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
     for outcome in outcomes:
         lines += [f"NOT HELD, {outcome.promise}: {fault}" for fault in outcome.faults]
