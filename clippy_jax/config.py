@@ -99,6 +99,7 @@ class InputConfig:
     caption_column: str = ""  # and the one of captions
     max_pixels: Pixels = 2**26  # an image with more is not used
     max_bad_fraction: Fraction = 1.0  # of the samples that cannot be used; with more the run stops
+    ledger: bool = False  # write a digest of the samples of every step into the workdir (`run/ledger.py`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +189,11 @@ class Config:
     parameter_sharding: Literal["replicated", "fsdp"]  # of parameters and optimizer state over the devices
     log_every_steps: Count
     profile_steps: tuple[Count, ...]  # (first, last): steps whose trace is written; () for none
+    # How many updates of a loss or gradient that is not finite are left out before the run stops (`run/divergence.py`).
+    skip_nonfinite_updates: CountOrZero = 0
+    save_diverged_batch: bool = (
+        False  # images and tokens of the batch at which the run stops, beside its samples' names
+    )
 
 
 def parse(values: Mapping[str, Any]) -> Config:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from clippy_jax.errors import InputError, bug_note
 
@@ -88,6 +90,16 @@ def log_line(text: str) -> None:
     """Prints on the first process only, at once."""
     if jax.process_index() == 0:
         print(text, flush=True)
+
+
+def gather_texts(text: str) -> list[str]:
+    """The texts of all processes, in their order. All processes call it together; it waits for the devices."""
+    if jax.process_count() == 1:
+        return [text]
+    mine = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(mine.size)).tolist()
+    padded = multihost_utils.process_allgather(np.pad(mine, (0, max(1, *sizes) - mine.size)))
+    return [row[:size].tobytes().decode() for row, size in zip(padded, sizes)]
 
 
 @contextlib.contextmanager

@@ -7,13 +7,15 @@ runs them; what differs between processes (which part of a batch, who writes) is
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from clu import parameter_overview, periodic_actions
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
+from clippy_jax.divergence import FiniteNumbers
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.periodic import PeriodicEvaluation
 from clippy_jax.input_pipeline.device_batches import device_batches
@@ -24,8 +26,8 @@ from clippy_jax.run import workdir_lock
 from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.run.compilation import call_and_time_compilation
 from clippy_jax.run.interruption import Interrupted, Interruption
+from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.metrics import Progress, open_writer
-from clippy_jax.run.sound_checkpoints import find_not_finite
 from clippy_jax.run.workdir import config_overview, make_workdir, prepare_workdir
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
@@ -62,13 +64,14 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
         log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")
 
         checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))
-        state, shardings = _first_state(config, mesh, checkpointer)
+        state, shardings = first_state(config, mesh, checkpointer)
+        log_line(_parameter_overview(state.params))
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
         return _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
     return False  # left before the first step
 
 
-def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
+def first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
     """The state to go on from, and its shardings: the newest checkpoint, else given weights, else random ones."""
     optimizer = make_optimizer(config.optimizer, config.schedule)
     new_state = functools.partial(
@@ -77,10 +80,6 @@ def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tupl
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(new_state, key)
     shardings = state_sharding(shapes, mesh, config.parameter_sharding)
-    table, _ = parameter_overview.get_parameter_overview(shapes.params, include_stats=False).rsplit("\n", 1)
-    counts = {name: int(parameter_overview.count_parameters({name: tree})) for name, tree in shapes.params.items()}
-    counts["all"] = sum(counts.values())
-    log_line(table + "\nParameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
 
     if checkpointer.latest_step() is not None:
         placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
@@ -96,6 +95,15 @@ def _first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tupl
             log_line(f"not in the starting weights, left at its initialisation: {name}")
         state = state.replace(params=jax.tree.map(place_whole, params, shardings.params))
     return state, shardings
+
+
+def _parameter_overview(params: Any) -> str:
+    """A table of all parameters, and how many there are in each tower."""
+    shapes = jax.eval_shape(lambda params: params, params)
+    table, _ = parameter_overview.get_parameter_overview(shapes, include_stats=False).rsplit("\n", 1)
+    counts = {name: int(parameter_overview.count_parameters({name: tree})) for name, tree in shapes.items()}
+    counts["all"] = sum(counts.values())
+    return table + "\nParameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _loop(
@@ -115,8 +123,17 @@ def _loop(
     with (
         contextlib.closing(training_input.batches(first - 1, max(0, stop + 1 - first))) as local_batches,
         contextlib.closing(open_writer(workdir, config, first - 1)) as writer,
+        contextlib.closing(Ledger(workdir, config.input.ledger, first - 1)) as ledger,
     ):
         progress = Progress(writer, config)
+        numbers = FiniteNumbers(config, workdir, training_input, checkpointer, ledger)
+
+        def save(step, state, metrics):
+            numbers.check(step, metrics)
+            numbers.check_state(step, state)
+            ledger.flush()
+            checkpointer.save(step, state)
+
         batches = device_batches(local_batches, mesh, config.input.texts_per_pack, config.microbatches)
         batch = next(batches, None)
         metrics = None
@@ -130,15 +147,18 @@ def _loop(
                 log_line(f"compiled for texts in {packs} x {rows} rows of {length} tokens in {compile_seconds:.1f} s")
             with progress.waiting_for_data():
                 batch = next(batches, None)
+            ledger.note(step, training_input.account(step - 1))
             # Of the step before: asking for this one's numbers would keep the device waiting for the host.
-            _check_finite(step - 1, previous, workdir)
+            numbers.check(step - 1, previous)
 
             # The last profiled step is reported, too: its trace is complete once its numbers are there.
             if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):
-                progress.report(step, metrics, training_input.skipped)
+                numbers.check(step, metrics)
+                left_out = {"updates_left_out": ledger.updates_left_out} if config.skip_nonfinite_updates else {}
+                progress.report(step, metrics | left_out, ledger.bad_samples())
             taken_away = interruption.requested(step)
             if step == stop or taken_away or checkpointer.is_due(step):
-                _save(checkpointer, step, state, metrics, workdir)
+                save(step, state, metrics)
             if not taken_away:
                 try:
                     with progress.outside_training(), interruption.leaving():
@@ -146,25 +166,12 @@ def _loop(
                             progress.report_evaluation(step, name, figures)
                 except Interrupted:
                     taken_away = True
-                    _save(checkpointer, step, state, metrics, workdir)
+                    save(step, state, metrics)
             if taken_away:
                 log_line(f"stopped after step {step:,}, which is saved; the same command goes on from there")
                 return step == stop
         profile(stop + 1)
     return True
-
-
-def _save(
-    checkpointer: Checkpointer, step: int, state: TrainState, metrics: Mapping[str, jax.Array], workdir: str
-) -> None:
-    """Saves a state of which every number is finite; any other would be where each restart ends."""
-    _check_finite(step, metrics, workdir)
-    if not_finite := find_not_finite(state):
-        raise InputError(
-            f"training diverged at step {step} or in the steps before: {not_finite} is not finite; the newest "
-            f"checkpoint in {workdir} is from before; look at config.optimizer.eps, beta1 and beta2"
-        )
-    checkpointer.save(step, state)
 
 
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:
@@ -188,17 +195,4 @@ def _check_vocabulary(training_input: TrainingInput, config: Config) -> None:
         raise InputError(
             f"config.model.text.vocabulary_size is {rows}, but the tokenizer in {config.input.tokenizer} has {ids} "
             f"ids; set it to at least {ids}"
-        )
-
-
-def _check_finite(step: int, metrics: Mapping[str, jax.Array] | None, workdir: str) -> None:
-    """Stops a run whose loss or gradient is not finite."""
-    if metrics is None:
-        return
-    loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-        raise InputError(
-            f"training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}; the newest checkpoint in "
-            f"{workdir} is from before; lower config.schedule.peak_learning_rate or set "
-            "config.optimizer.gradient_clip_norm"
         )

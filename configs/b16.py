@@ -101,6 +101,7 @@ def get_config() -> ConfigDict:
     config.input.caption_column = ""  # likewise, such as caption
     config.input.max_pixels = 2**26  # 8192 x 8192; as RGB 0.2 GB in every worker
     config.input.max_bad_fraction = 0.3  # more than the web's usual few percent means that something is wrong
+    config.input.ledger = False  # a digest of the samples of every step, for `clippy_jax.prove_resume`
 
     # ----------------------------------------------------------------------------------------------------- loss
     config.loss = ConfigDict()
@@ -153,5 +154,7 @@ def get_config() -> ConfigDict:
     config.parameter_sharding = "replicated"  # public run: DDP; "fsdp" splits parameters and moments over the devices
     config.log_every_steps = 10
     config.profile_steps = ()  # for example (10, 13)
+    config.skip_nonfinite_updates = 0  # stop at the first loss or gradient that is not finite
+    config.save_diverged_batch = False  # its pixels and tokens, too; `clippy_jax.replay` reads them from the data again
 
     return config

@@ -109,7 +109,21 @@ FLOORS = (
     ("evaluators",),
     ("analysis",),
     ("shapes",),
-    ("train", "main", "evaluate", "compare", "segment", "convert", "demo", "export", "__init__", "__main__"),
+    (
+        "divergence",
+        "train",
+        "main",
+        "replay",
+        "prove_resume",
+        "evaluate",
+        "compare",
+        "segment",
+        "convert",
+        "demo",
+        "export",
+        "__init__",
+        "__main__",
+    ),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

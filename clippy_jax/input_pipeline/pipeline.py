@@ -5,7 +5,7 @@ it by random access, so nothing has to be remembered to continue at any step, wi
 shard, worker or epoch ever runs dry.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from clippy_jax.datasets.sample import BadCounts, BadSample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import captions, crops, engine, images
+from clippy_jax.input_pipeline.accounts import Account, Accounts, row_digest
 from clippy_jax.input_pipeline.order import Order
 from clippy_jax.input_pipeline.substitutes import Substitutes
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
@@ -32,6 +33,13 @@ class Batch(NamedTuple):
 
     images: UInt8[np.ndarray, "B H W 3"]
     tokens: Int32[np.ndarray, "B L"]
+
+
+class _Rows(NamedTuple):
+    batch: Batch
+    indices: list[int]  # of the samples in the data set
+    digest: int  # the sum of the rows'
+    bad: BadCounts  # samples that were replaced
 
 
 class TrainingInput:
@@ -67,6 +75,7 @@ class TrainingInput:
         self._local_batch = config.batch_size // process_count
         self._first_slot = process_index * self._local_batch
         self._substitutes = Substitutes(self._source, config.seed, config.max_bad_fraction)
+        self._accounts = Accounts()
         engine.tensorflow()  # its import takes seconds, which belong to the start
 
     @property
@@ -74,13 +83,17 @@ class TrainingInput:
         """Bad samples that this process has met and replaced so far, by cause."""
         return self._substitutes.skipped
 
+    def account(self, step: int) -> Account:
+        """What was read for this process's part of a step's batch, once the batch is there; asked for only once."""
+        return self._accounts.take(step)
+
     def dataset(self, start_step: int = 0, num_steps: int | None = None) -> "tf.data.Dataset":
         """This process's part of the batches of steps start_step, start_step + 1, ..., as elements of type `Batch`.
 
         Args:
           num_steps: how many; None for no end.
         """
-        return self._parallel_batches(start_step, num_steps).dataset
+        return self._parallel_batches(self._make, start_step, num_steps, self._local_batch).dataset
 
     def batches(self, start_step: int = 0, num_steps: int | None = None) -> Iterator[Batch]:
         """Yields the elements of `dataset` as NumPy arrays; the coming ones are made in the background.
@@ -88,30 +101,52 @@ class TrainingInput:
         Raises:
           InputError: no readable sample can be found.
         """
-        yield from self._parallel_batches(start_step, num_steps)
+        yield from self._parallel_batches(self._make, start_step, num_steps, self._local_batch)
 
-    def _parallel_batches(self, start_step: int, num_steps: int | None) -> engine.ParallelBatches:
+    def whole_batch(self, step: int) -> tuple[Batch, list[str]]:
+        """The global batch of one step, made by this process alone, and where each of its samples lies."""
+        indices = np.zeros(self._config.batch_size, np.int64)
+
+        def make(step: int, slots: slice) -> Batch:
+            made = self._rows(step, slots.start, slots.stop)
+            indices[slots] = made.indices
+            return made.batch
+
+        (batch,) = self._parallel_batches(make, step, 1, self._config.batch_size)
+        return batch, [self._source.name(int(index)) for index in indices]
+
+    def _parallel_batches(
+        self, make: Callable[[int, slice], Batch], start_step: int, num_steps: int | None, batch_size: int
+    ) -> engine.ParallelBatches:
         tf, size = engine.tensorflow(), self._config.image_size
         row = Batch(tf.TensorSpec((size, size, 3), tf.uint8), tf.TensorSpec((self._config.text_length,), tf.int32))
         end = None if num_steps is None else start_step + num_steps
-        return engine.ParallelBatches(self._make, start_step, end, self._local_batch, row)
+        return engine.ParallelBatches(make, start_step, end, batch_size, row)
 
     def _make(self, step: int, rows: slice) -> Batch:
         """Makes some rows of this process's part of a step's batch."""
-        first, last = self._first_slot + rows.start, self._first_slot + rows.stop
-        indices = self._order.indices(step)[first:last].tolist()
+        made = self._rows(step, self._first_slot + rows.start, self._first_slot + rows.stop)
+        self._substitutes.count(len(made.indices), made.bad)
+        self._accounts.add(step, made.digest, made.bad)
+        return made.batch
+
+    def _rows(self, step: int, first: int, last: int) -> _Rows:
+        """Makes the rows of slots first to last of a step's global batch."""
+        wanted = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
         pixels = engine.empty_bytes((last - first, self._config.image_size, self._config.image_size, 3))
-        texts, bad = [], BadCounts()
-        for i, numbers in enumerate(uniforms):
-            pixels[i], text = self._substitutes.load(
-                lambda index, numbers=numbers: self._load(index, numbers), indices[i], step, first + i, bad
+        texts, indices, digest, bad = [], [], 0, BadCounts()
+        for i, (slot, numbers) in enumerate(zip(range(first, last), uniforms)):
+            pixels[i], text, index, of_row = self._substitutes.load(
+                lambda index, slot=slot, numbers=numbers: self._load(index, slot, numbers), wanted[i], step, slot, bad
             )
             texts.append(text)
-        self._substitutes.count(last - first, bad)
-        return Batch(pixels, self.tokenizer.encode(texts, self._config.text_length))
+            indices.append(index)
+            digest += of_row
+        return _Rows(Batch(pixels, self.tokenizer.encode(texts, self._config.text_length)), indices, digest, bad)
 
-    def _load(self, index: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str]:
+    def _load(self, index: int, slot: int, uniforms: list[float]) -> tuple[UInt8[np.ndarray, "H W 3"], str, int, int]:
+        """The image and text that sample `index` makes in a slot, the index, and the row's digest."""
         config = self._config
         sample = self._source[index]
         text = captions.clean(sample.caption) if config.clean_captions else sample.caption
@@ -124,7 +159,9 @@ class TrainingInput:
             )
 
         image = images.training_image(sample.image, crop, config.image_size, config.max_pixels)
-        return (image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image), text
+        if config.flip and uniforms[_FLIP] < 0.5:
+            image = image[:, ::-1]
+        return image, text, index, row_digest(slot, index, sample) if config.ledger else 0
 
 
 def slot_uniforms(seed: int, step: int, first: int, last: int) -> Float64[np.ndarray, "slots uniforms"]:

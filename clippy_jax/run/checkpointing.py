@@ -6,6 +6,7 @@ is cut short or lost, a bit has turned over: `sound_checkpoints.py`) is passed o
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,11 +19,10 @@ from jax.experimental import multihost_utils
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
-from clippy_jax.processes import log_line
+from clippy_jax.processes import gather_texts, log_line
 from clippy_jax.run import sound_checkpoints, storage_faults
 
 _SHOWN_MISMATCHES = 3
-_LONGEST_TOLD = 512  # bytes
 
 
 class Checkpointer:
@@ -37,6 +37,7 @@ class Checkpointer:
       clock_every_steps: the clock is looked at only at multiples of so many steps. There the first process decides and
         tells the others, which waits for the device, so this should be a step at which the loop waits anyway.
       clock: seconds, from any origin.
+      read_before: change nothing in the folder, and only look at checkpoints of steps before this one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Checkpointer:
         config: CheckpointConfig,
         clock_every_steps: int,
         clock: Callable[[], float] = time.monotonic,
+        read_before: int | None = None,
     ):
         self._config = config
         self._clock_every_steps = clock_every_steps
@@ -52,6 +54,10 @@ class Checkpointer:
         self._last_save_time = clock()
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(storage_faults.quiet())
+        self._read_before = read_before
+        if read_before is not None:
+            self._manager = _open(workdir, read_only=True)
+            return
         policies = [ocp.checkpoint_managers.LatestN(config.keep)]
         if config.keep_every_steps:
             policies.append(ocp.checkpoint_managers.EveryNSteps(config.keep_every_steps))
@@ -69,7 +75,7 @@ class Checkpointer:
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, complete or just being written by this run; None if there is none."""
-        return self._manager.latest_step()
+        return max(self._steps(), default=None)
 
     def is_due(self, step: int) -> bool:
         """Whether the configuration says to save after `step` steps."""
@@ -118,7 +124,7 @@ class Checkpointer:
         self._manager.wait_until_finished()
         folder = self._manager.directory
         damaged: dict[int, str] = {}
-        for candidate in _candidates(folder, self._manager.all_steps(), step):
+        for candidate in _candidates(folder, self._steps(), step):
             damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate), abstract_state)
             if not damage:
                 _check_fits(self._manager, candidate, abstract_state)
@@ -154,10 +160,13 @@ class Checkpointer:
             )
         for step, damage in damaged.items():
             folder = self._manager.directory / str(step)
+            if self._read_before is not None:
+                log_line(f"{folder} is damaged ({damage}); using step {sound} instead")
+                continue
             if jax.process_index() == 0:
                 folder.rename(folder.with_name(f"{step}.damaged"))
             log_line(f"{folder} is damaged ({damage}), set aside as {step}.damaged; continuing after step {sound}")
-        if damaged:
+        if damaged and self._read_before is None:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
             self._manager.reload()
 
@@ -166,6 +175,10 @@ class Checkpointer:
         with self._quiet, storage_faults.telling(self._manager.directory, None):
             self._manager.wait_until_finished()
             self._manager.close()
+
+    def _steps(self) -> list[int]:
+        before = math.inf if self._read_before is None else self._read_before
+        return [step for step in self._manager.all_steps() if step < before]
 
     def _due_by_steps(self, step: int) -> bool:
         return bool(self._config.every_steps) and step % self._config.every_steps == 0
@@ -233,9 +246,7 @@ def _all_damaged(folder: epath.Path, damaged: Mapping[int, str]) -> InputError:
 
 def _told_by_first_process(find: Callable[..., str], *arguments: Any) -> str:
     """What the first process finds, in every process."""
-    text = find(*arguments).encode()[:_LONGEST_TOLD] if jax.process_index() == 0 else b""
-    told = np.frombuffer(text.ljust(_LONGEST_TOLD, b"\0"), np.uint8)
-    return multihost_utils.broadcast_one_to_all(told).tobytes().rstrip(b"\0").decode("utf-8", "replace")
+    return gather_texts(find(*arguments) if jax.process_index() == 0 else "")[0]
 
 
 def _check_fits(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> None:

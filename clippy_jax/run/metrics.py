@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import datetime
 import importlib
-import json
 import math
 import os
 import time
@@ -23,6 +22,7 @@ from etils import epath
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError, reading
 from clippy_jax.processes import log_line
+from clippy_jax.run.json_lines import JsonLines, go_back
 from clippy_jax.whole_files import write_text
 
 
@@ -41,7 +41,10 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
     tf.config.set_visible_devices([], "GPU")  # they are JAX's
-    writers += [JsonLines(folder / "metrics.jsonl", start_step), metric_writers.SummaryWriter(f"{folder}/tensorboard")]
+    writers += [
+        _JsonLinesWriter(folder / "metrics.jsonl", start_step),
+        metric_writers.SummaryWriter(f"{folder}/tensorboard"),
+    ]
     return metric_writers.MultiWriter(writers)
 
 
@@ -93,7 +96,7 @@ class Progress:
         Args:
           step: steps done.
           values: scalars by name, "loss" and "learning_rate" among them, which the console shows.
-          skipped: samples left out since the start, by cause.
+          skipped: samples of the run that could not be used, by cause.
         """
         values = {name: float(value) for name, value in values.items()}
         t = self._clock() - self._seconds_outside
@@ -141,35 +144,25 @@ class _ScalarWriter(metric_writers.MetricWriter):
         """Does nothing: what is written is written."""
 
 
-class JsonLines(_ScalarWriter):
+class _JsonLinesWriter(_ScalarWriter):
     """`{"step": 200, "loss": 3.1, ...}` per line; a number that JSON lacks (NaN, infinity) is null."""
 
     def __init__(self, path: epath.Path, start_step: int):
         """Goes on with the file as it was after `start_step` steps."""
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a")
+        go_back(path, start_step)
+        self._lines = JsonLines(path)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends a line."""
-        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in scalars.items()})
 
     def flush(self) -> None:
         """Hands the lines so far to the file system."""
-        self._file.flush()
+        self._lines.flush()
 
     def close(self) -> None:
         """Ends the file."""
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except ValueError:  # cut off in the middle of writing
-        return math.inf
+        self._lines.close()
 
 
 class WeightsAndBiases(_ScalarWriter):

@@ -5,12 +5,13 @@ arguments (`mesh.py`); nothing here depends on it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from clippy_jax.config import Config
 from clippy_jax.models.clippy import MAX_LOGIT_SCALE, CLIPpy
@@ -25,16 +26,14 @@ from clippy_jax.training.state import TrainState
 Metrics = dict[str, Float[Array, ""]]
 
 
-def make_train_step(
+def make_loss_gradient(
     config: Config, mesh: Mesh
-) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[TrainState, Metrics]]:
-    """The step function of a run: (state, images, texts) → (state, metrics).
+) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[Float[Array, ""], dict[str, Any]]]:
+    """(state, images, texts) → (loss, its gradient for the parameters that are trained), as a step takes it.
 
     The losses that send embeddings around need to know the devices: `mesh`.
     """
     model = CLIPpy(config.model)
-    optimizer = make_optimizer(config.optimizer, config.schedule)
-    rate = learning_rate(config.schedule)
     replicas = mesh if config.parameter_sharding == "replicated" else None
 
     def encode(method, params, inputs, key):
@@ -47,7 +46,7 @@ def make_train_step(
     def encode_texts(params, texts, key):
         return encode("encode_packed_texts", params, texts, key)
 
-    def train_step(state, images, texts):
+    def loss_gradient(state, images, texts):
         trained, frozen = split_frozen(state.params, config.optimizer.freeze)
         dropout_key = jax.random.fold_in(state.key, state.step)
 
@@ -61,7 +60,26 @@ def make_train_step(
             image, text = embeddings(encode_images, images), embeddings(encode_texts, texts)
             return contrastive_loss(image, text, params, config.loss, mesh)
 
-        loss, gradient = jax.value_and_grad(loss_of)(trained)
+        return jax.value_and_grad(loss_of)(trained)
+
+    return loss_gradient
+
+
+def make_train_step(
+    config: Config, mesh: Mesh
+) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[TrainState, Metrics]]:
+    """The step function of a run: (state, images, texts) → (state, metrics).
+
+    With `config.skip_nonfinite_updates`, a loss or gradient norm that is not finite leaves parameters and moments as
+    they are; the step and the learning rate go on.
+    """
+    loss_gradient = make_loss_gradient(config, mesh)
+    optimizer = make_optimizer(config.optimizer, config.schedule)
+    rate = learning_rate(config.schedule)
+
+    def train_step(state, images, texts):
+        loss, gradient = loss_gradient(state, images, texts)
+        trained, frozen = split_frozen(state.params, config.optimizer.freeze)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trained)
         params = {**optax.apply_updates(trained, updates), **frozen}
         params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOGIT_SCALE)
@@ -69,6 +87,10 @@ def make_train_step(
         # Behind the barrier, its squares are added up as they are computed. Shared with those of Adam's second moment,
         # all of them would be written and read back.
         gradient_norm = optax.tree.norm(jax.lax.optimization_barrier(gradient))
+        if config.skip_nonfinite_updates:
+            finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+            params = _chosen(finite, params, state.params)
+            optimizer_state = _chosen(finite, optimizer_state, state.optimizer_state)
         metrics = {
             "loss": loss,
             "logit_scale": jnp.exp(params["logit_scale"]),
@@ -78,3 +100,12 @@ def make_train_step(
         return TrainState(state.step + 1, params, optimizer_state, state.key), metrics
 
     return train_step
+
+
+def _chosen(new_holds: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """`new` or `old`; but the learning rate's count of steps is always the new one."""
+
+    def choose(new, old):
+        return new if isinstance(new, optax.ScaleByScheduleState) else jnp.where(new_holds, new, old)
+
+    return jax.tree.map(choose, new, old, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
