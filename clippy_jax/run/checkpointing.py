@@ -5,7 +5,6 @@ and renames it when it is complete, so a half-written one is neither listed nor 
 is cut short or lost, a bit has turned over: `sound_checkpoints.py`) is passed over, and the newest sound one serves.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +51,7 @@ class Checkpointer:
         self._clock_every_steps = clock_every_steps
         self._clock = clock
         self._last_save_time = clock()
-        self._quiet = contextlib.ExitStack()
-        self._quiet.enter_context(storage_faults.quiet())
+        storage_faults.keep_quiet()
         self._read_before = read_before
         if read_before is not None:
             self._manager = _open(workdir, read_only=True)
@@ -172,7 +170,7 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits until everything is written; raises `InputError` where it cannot be."""
-        with self._quiet, storage_faults.telling(self._manager.directory, None):
+        with storage_faults.telling(self._manager.directory, None):
             self._manager.wait_until_finished()
             self._manager.close()
 

@@ -1,10 +1,12 @@
 """One line where a checkpoint cannot be written: a full disk, missing rights, a folder that has gone.
 
-Orbax writes in threads of its own and TensorStore in more. When storage fails, each of them prints what it was doing,
-hundreds of lines in all, and raises the same once more where the training waits for it: that one is told.
+Orbax works in threads of its own and TensorStore in more. When storage fails, each of them prints what it was doing,
+hundreds of lines in all, and the same is raised where the training waits for it: that one is told.
 """
 
 import contextlib
+import functools
+import logging as python_logging
 import re
 import shutil
 import sys
@@ -53,7 +55,7 @@ def telling(folder: epath.Path, step: int | None) -> Iterator[None]:
         reason = _of_storage(error)
         if not reason:
             raise
-        sys.unraisablehook = lambda _: None  # what TensorStore has left unfinished is told as Python ends
+        sys.unraisablehook = lambda _: None  # for what is left unfinished as Python ends
         if jax.process_index() == 0:
             with contextlib.suppress(OSError):
                 for unfinished in folder.glob(_UNFINISHED):
@@ -61,25 +63,18 @@ def telling(folder: epath.Path, step: int | None) -> Iterator[None]:
         raise _not_written(folder, step, reason) from error
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Orbax's threads from printing exceptions that it raises as well."""
-    hook, logger = sys.excepthook, logging.get_absl_logger()
+@functools.cache
+def keep_quiet() -> None:
+    """Has Orbax and TensorStore raise what goes wrong, and not print it as well, from now on."""
+    hook = sys.unraisablehook
 
-    def in_a_loop_that_has_ended(kind, error, trace):  # TensorStore's, about writes that no one waits for any more
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            hook(kind, error, trace)
+    def unless_nobody_waits(unraisable) -> None:  # for what TensorStore still had to say when another part had failed
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
 
-    def is_no_copy(record) -> bool:
-        return not (record.exc_info and "/orbax/" in record.pathname)
-
-    sys.excepthook = in_a_loop_that_has_ended
-    logger.addFilter(is_no_copy)
-    try:
-        yield
-    finally:
-        sys.excepthook = hook
-        logger.removeFilter(is_no_copy)
+    sys.unraisablehook = unless_nobody_waits
+    logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
+    python_logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
 
 
 def _of_storage(error: BaseException) -> str:

@@ -1,9 +1,7 @@
 """Real programs, started as a user starts them, watched and ended."""
 
 import dataclasses
-import json
 import os
-import pathlib
 import queue
 import signal
 import socket
@@ -107,14 +105,14 @@ class Program:
         return Ended(self.process.returncode, "".join(self.lines), "".join(self._error), took)
 
 
-def start_together(
-    flags: Sequence[str], count: int, more: Sequence[str] = (), program: Sequence[str] = TRAIN
-) -> list[Program]:
-    """The processes of one run."""
+def start_together(arguments: Sequence[str], count: int) -> list[Program]:
+    """The processes of one run of the training program; a single one needs no others to meet."""
+    if count == 1:
+        return [Program([*TRAIN, *arguments])]
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return [Program([*program, *flags, *together(address, count, number), *more]) for number in range(count)]
+    return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
 
 
 def together(address: str, count: int, number: int) -> list[str]:
@@ -134,11 +132,6 @@ def one_line(ended: Ended, says: str = "") -> str:
     if "Traceback" in ended.error + ended.output:
         return f"a traceback beside the line: {lines[-1]}"
     return "" if len(lines) <= 3 else f"{len(lines)} lines on stderr: {lines[0][:150]}"
-
-
-def steps_told(workdir: pathlib.Path) -> list[int]:
-    """The steps in a run's metrics."""
-    return [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def kill(program: Program) -> None:
