@@ -2,6 +2,8 @@
 # make test       the whole test suite
 # make ablation   the demo's model with four poolings: accuracy, segmentation, grouping, and what the background does
 # make benchmark  our speed beside PyTorch's
+# make soak       every promise about long runs, tried: kills, damaged checkpoints, full disks, rotten data, hostile files
+# make errors     docs/errors.md, from the tests: every wrong input, what the user sees, the exit status
 # make lint       what ruff has to say
 #
 # Each makes the virtual environment it needs in .venv first. PYTHON chooses the interpreter: make demo PYTHON=python3.12
@@ -13,7 +15,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo ablation test benchmark lint clean
+.PHONY: demo ablation test benchmark soak errors lint clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
@@ -32,6 +34,13 @@ benchmark: .venv/installed-for-tests
 	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
 	$(BIN)/python tools/benchmark.py choices --output=benchmarks/local/choices.json
 	$(BIN)/python tools/benchmark.py scaling --output=benchmarks/local/scaling.json
+
+soak: .venv/installed-for-tests
+	$(BIN)/python -m tools.soak
+
+errors: .venv/installed-for-tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal --write-errors=docs/errors.md
+	git diff --stat -- docs/errors.md
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

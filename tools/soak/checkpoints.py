@@ -1,4 +1,4 @@
-"""Checkpoints damaged in every way: what is read is exactly what was saved, now or before; or the refusal is one line."""
+"""Checkpoints damaged in every way: what is read is exactly what was saved, or refused in one line."""
 
 import concurrent.futures
 import os

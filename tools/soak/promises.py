@@ -1,6 +1,7 @@
 """What a promise of the soak is, and what came of trying it."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,3 +66,10 @@ def table(outcomes: list[Outcome]) -> str:
 def as_json(outcomes: list[Outcome], environment: dict[str, Any]) -> dict[str, Any]:
     """The same to be written."""
     return {"environment": environment, "promises": [dataclasses.asdict(outcome) for outcome in outcomes]}
+
+
+def read_outcomes(path: pathlib.Path) -> dict[str, Outcome]:
+    """What a file written before holds, by promise; nothing where there is none."""
+    if not path.exists():
+        return {}
+    return {each["promise"]: Outcome(**each) for each in json.loads(path.read_text())["promises"]}

@@ -117,7 +117,7 @@ PROMISES = (
         "SIGTERM, SIGUSR1, SIGINT: one process finishes its step, saves, says so and exits with 0",
         _COMPARED + "status, time, what is said, no temporary files; at the end of five the state and every step's "
         "line of the same command's last start, bit for bit an uninterrupted run's",
-        lambda folder: _chains(folder, [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], 30),
+        lambda folder: _chains(folder, [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], 15),
     ),
     Promise(
         "the same in two processes, one of which is told",
@@ -132,6 +132,6 @@ PROMISES = (
     Promise(
         "kill -9 at any moment: the same command goes on, and the end is the same bit for bit",
         _COMPARED + "at the end of five the last state, and each step once in metrics.jsonl",
-        lambda folder: _chains(folder, [signal.SIGKILL], 25),
+        lambda folder: _chains(folder, [signal.SIGKILL], 20),
     ),
 )
