@@ -2,6 +2,8 @@
 # make test       the whole test suite
 # make ablation   the demo's model with four poolings: accuracy, segmentation, grouping, and what the background does
 # make benchmark  our speed beside PyTorch's
+# make soak       every promise about long runs, tried: kills, damaged checkpoints, full disks, rotten data, hostile files
+# make errors     docs/errors.md, from the tests: every wrong input, what the user sees, the exit status
 # make lint       what ruff has to say
 # make lock       requirements/*.txt: every package that requirements.txt brings, with its hashes
 # make licences   the licence of each of them; fails on one that Apache-2.0 does not go with
@@ -17,7 +19,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTHON_VERSION = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: demo ablation test benchmark lint lock licences audit clean
+.PHONY: demo ablation test benchmark soak errors lint lock licences audit clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
@@ -36,6 +38,13 @@ benchmark: .venv/installed-for-tests
 	$(BIN)/python tools/benchmark.py input --output=benchmarks/local/input.json
 	$(BIN)/python tools/benchmark.py choices --output=benchmarks/local/choices.json
 	$(BIN)/python tools/benchmark.py scaling --output=benchmarks/local/scaling.json
+
+soak: .venv/installed-for-tests
+	$(BIN)/python -m tools.soak
+
+errors: .venv/installed-for-tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal --write-errors=docs/errors.md
+	git diff --stat -- docs/errors.md
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

@@ -103,6 +103,8 @@ def _counts(path: pathlib.Path, name: str, result: Mapping[str, Any]) -> Counts:
         used = {count for ratio in ratios.values() for count in (ratio.numerator, ratio.denominator)}
         if used - of.keys() or any(len(values) != len(counts.images) for values in of.values()):
             raise ValueError("it has other counts")
+        if not all(isinstance(result.get(figure), float | int) for figure in ratios):
+            raise ValueError(f"{path.name} lacks a figure")
         return counts
 
 

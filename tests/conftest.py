@@ -21,6 +21,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
+from tests.errors_document import pytest_addoption, pytest_configure
 from tests.inputs import (
     demo_folder,
     encoded,

@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,11 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, evaluated, capsys):
     assert "cannot be read as JSON" in refused(first, tmp_path / "missing.json")
     (tmp_path / "wrong.json").write_text('{"a": 1}')
     assert "holds no results of clippy_jax.evaluate" in refused(first, tmp_path / "wrong.json")
+    results = json.loads(first.read_text())
+    del results["imagenet"]["top1"]
+    (tmp_path / "less.json").write_text(json.dumps(results))
+    shutil.copy(tmp_path / "a.counts.npz", tmp_path / "less.counts.npz")
+    assert "does not belong to less.json (less.json lacks a figure)" in refused(first, tmp_path / "less.json")
     (tmp_path / "alone.json").write_text(first.read_text())
     assert "alone.counts.npz does not exist" in refused(first, tmp_path / "alone.json")
     (tmp_path / "alone.counts.npz").write_bytes(b"no archive")

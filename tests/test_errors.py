@@ -1,6 +1,6 @@
 import pytest
 
-from clippy_jax.errors import InputError, exit_with_one_line
+from clippy_jax.errors import InputError, exit_with_one_line, reading
 
 
 def test_wrong_input_ends_in_one_line_and_status_1(capsys):
@@ -25,3 +25,15 @@ def test_a_bug_keeps_its_traceback():
 
 def test_what_is_returned_comes_through():
     assert exit_with_one_line(lambda left, right: left + right)(1, right=2) == 3
+
+
+def test_a_message_is_one_line_whatever_a_file_holds():
+    assert str(InputError("table.csv has the columns a\nb,\r\nc")) == "table.csv has the columns a b, c"
+
+
+def test_a_library_in_rust_that_panics_is_a_reader_that_refuses():
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(InputError, match="tokenizer.json cannot be read"), reading("tokenizer.json"):
+        raise panic("called unwrap on None")
+    with pytest.raises(KeyboardInterrupt), reading("tokenizer.json"):
+        raise KeyboardInterrupt

@@ -1,13 +1,18 @@
-"""A sample of the damaged inputs that `tests/fuzz.py` makes."""
+"""A sample of the damaged inputs that `tests/fuzz/` makes; `make soak` reads thousands."""
 
 import pytest
 
-from tests import fuzz
+from tests.fuzz import evaluation_data, settings, training_data, weights
+from tests.fuzz.faults import faults
+
+TRIES = {"tar": 300, "index": 200, "table": 300, "image": 400, "pattern": 300}  # of the others, which are slower: fewer
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "make, tries", [(fuzz.tar, 300), (fuzz.index, 200), (fuzz.table, 300), (fuzz.image, 400), (fuzz.pattern, 300)]
+    "target",
+    [*training_data.TARGETS, *evaluation_data.TARGETS, *settings.TARGETS, *weights.TARGETS],
+    ids=lambda target: target.name,
 )
-def test_damaged_input_ends_well(tmp_path, make, tries):
-    assert list(fuzz.faults(make, range(tries), tmp_path)) == []
+def test_damaged_input_ends_well(tmp_path, target):
+    assert list(faults(target, range(TRIES.get(target.name, 30)), tmp_path)) == []

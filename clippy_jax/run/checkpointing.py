@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.processes import gather_texts, log_line
-from clippy_jax.run import sound_checkpoints
+from clippy_jax.run import sound_checkpoints, storage_faults
 
 _SHOWN_MISMATCHES = 3
 
@@ -51,6 +51,7 @@ class Checkpointer:
         self._clock_every_steps = clock_every_steps
         self._clock = clock
         self._last_save_time = clock()
+        storage_faults.keep_quiet()
         self._read_before = read_before
         if read_before is not None:
             self._manager = _open(workdir, read_only=True)
@@ -83,15 +84,23 @@ class Checkpointer:
 
         Returns when the arrays are copied off the device: `state` may be donated to the next step. Writing goes on in
         the background; an error there is raised by the next call.
+
+        Raises:
+          InputError: this checkpoint or the one before cannot be written.
         """
         if step in self._manager.all_steps():
             return False
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(**{sound_checkpoints.ITEM: ocp.args.PyTreeSave(state)}),
-            force=True,
-            custom_metadata=sound_checkpoints.metadata(state),
-        )
+        folder = self._manager.directory
+        with storage_faults.telling(folder, None):
+            self._manager.wait_until_finished()
+        storage_faults.check_room(folder, step, state)
+        with storage_faults.telling(folder, step):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**{sound_checkpoints.ITEM: ocp.args.PyTreeSave(state)}),
+                force=True,
+                custom_metadata=sound_checkpoints.metadata(state),
+            )
         self._last_save_time = self._clock()
         return True
 
@@ -160,9 +169,10 @@ class Checkpointer:
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written; raises `InputError` where it cannot be."""
+        with storage_faults.telling(self._manager.directory, None):
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     def _steps(self) -> list[int]:
         before = math.inf if self._read_before is None else self._read_before

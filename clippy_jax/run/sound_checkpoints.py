@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import Array, Bool, Shaped, UInt32
 
+from clippy_jax.run import storage_faults
+
 ITEM = "state"  # the name of the one thing in a checkpoint's folder
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax's file, in which ours lies under "custom_metadata"
 _KEY = "digests"
@@ -54,14 +56,20 @@ def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, An
         barrier_sync_key_prefix=f"read by {jax.process_index()}",
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    storage_faults.keep_quiet()
     try:
         saved = json.loads((folder / _METADATA).read_text())["custom_metadata"].get(_KEY)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-            tree = reader.metadata(folder / ITEM).item_metadata.tree
+            description = reader.metadata(folder / ITEM).item_metadata
+            if description is None:
+                raise Damaged("what it holds cannot be read")
+            tree = description.tree
             wanted = {part: tree[part] for part in parts or tree}
             as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
             arrays = reader.restore(folder / ITEM, args=restore)
+    except Damaged:
+        raise
     except Exception as error:  # Orbax, TensorStore and the file system each raise their own kinds
         raise Damaged(reason(error)) from error
     if saved is not None:

@@ -107,7 +107,7 @@ def _read(path: epath.Path) -> dict:
             holder = json.loads(path.read_text())
             if {"machine", "process", "run", "beat"} <= holder.keys():
                 return holder
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             pass
         time.sleep(_SECONDS_BETWEEN_READS)  # it may be in the middle of being written
     return {}

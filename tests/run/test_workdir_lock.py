@@ -74,7 +74,7 @@ def test_a_dead_run_on_another_machine_is_waited_for_and_then_passed_over(tmp_pa
         assert time.monotonic() - start >= 0.3
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"machine": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"machine": 1}', "[" * 100_000])
 def test_a_damaged_lock_file_holds_nobody_up(tmp_path, content):
     (tmp_path / "lock").write_text(content)
     with workdir_lock.hold(tmp_path):

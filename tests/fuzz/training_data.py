@@ -1,15 +1,7 @@
-"""Damaged inputs for the readers of training data, drawn from a seed: for the suite in dozens, for a soak in thousands.
-
-Each generator makes the bytes of a file; `outcome` reads them and says what came of it. Success and `InputError` (one
-line), `BadSample` where samples are read, are right; any other exception is a fault.
-"""
+"""Damaged training data: tars, their indexes, tables, images and patterns."""
 
 import contextlib
-import io
 import pathlib
-import resource
-import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,49 +10,14 @@ from clippy_jax.datasets.patterns import expand_files
 from clippy_jax.datasets.sample import BadSample
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.tables import TableSource
-from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.images import training_image
+from tests.fuzz.damage import damaged
+from tests.fuzz.faults import Target
 from tests.inputs import encode, make_photo, make_tar
 
-SECONDS = 2.0  # that one input may take
-MEGABYTES = 300  # and by which it may raise the largest memory use of the process
 MAX_PIXELS = 10**6
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-_ODD = (
-    b"",
-    b"\0",
-    b"\xff" * 12,
-    b"\n",
-    b'"',
-    b"\xef\xbb\xbf",
-    b"-1",
-    b"9" * 25,
-    b"0 path=x\n",
-    b"77777777777",
-    b"\x80",
-)
-
-
-def damaged(content: bytes, random: np.random.Generator) -> bytes:
-    """Bytes changed, cut off, left out, doubled or written over with what parsers stumble over."""
-    content = bytearray(content)
-    for _ in range(random.integers(1, 6)):
-        place, length = random.integers(len(content) + 1), int(2 ** random.uniform(0, 9))
-        match random.integers(6):
-            case 0 | 1:
-                if place < len(content):
-                    content[place] ^= 1 << random.integers(8)
-            case 2:
-                del content[place : place + length]
-            case 3:
-                content[place:place] = content[place : place + length]
-            case 4:
-                odd = _ODD[random.integers(len(_ODD))]
-                content[place : place + len(odd)] = odd
-            case 5:
-                content[place : place + length] = random.bytes(length)
-    return bytes(content[: random.integers(len(content) + 1)] if random.random() < 0.1 else content)
 
 
 def with_checksum(header: bytes) -> bytes:
@@ -163,33 +120,10 @@ def _read_all(source) -> None:
             source[i]
 
 
-READERS: dict[Callable, Callable] = {
-    tar: _read_tar,
-    index: _read_index,
-    table: _read_table,
-    image: _read_image,
-    pattern: _read_pattern,
-}
-
-
-def faults(make: Callable, seeds: range, folder: pathlib.Path) -> Iterator[str]:
-    """Reads what a generator makes of each seed and yields what is wrong: a raw exception, too much time or memory."""
-    for seed in seeds:
-        content = make(np.random.default_rng(seed), folder)
-        start, memory = time.monotonic(), _largest_memory()
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                READERS[make](content, folder)
-        except (InputError, BadSample) as error:
-            if "\n" in str(error):
-                yield f"{make.__name__} {seed}: more than a line: {error}"
-        except Exception as error:
-            yield f"{make.__name__} {seed}: {type(error).__name__}: {error}"
-        if time.monotonic() - start > SECONDS:
-            yield f"{make.__name__} {seed}: {time.monotonic() - start:.1f} s"
-        if _largest_memory() - memory > MEGABYTES:
-            yield f"{make.__name__} {seed}: {_largest_memory() - memory} MB"
-
-
-def _largest_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+TARGETS = (
+    Target("tar", tar, _read_tar),
+    Target("index", index, _read_index),
+    Target("table", table, _read_table),
+    Target("image", image, _read_image),
+    Target("pattern", pattern, _read_pattern),
+)

@@ -1,0 +1,107 @@
+"""Several processes and several runs: one dies, hangs or never comes; two want the same workdir."""
+
+import functools
+import pathlib
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+from tools.soak import runs
+from tools.soak.programs import TRAIN, Program, kill, together
+from tools.soak.promises import Promise
+
+_HEARTBEAT = 8  # seconds, in place of 100
+_JOIN = 5  # in place of 300
+
+
+def _start(folder: pathlib.Path, workdir: pathlib.Path) -> list[Program]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = [*runs.flags(folder, schedule__stop_step=5000), f"--workdir={workdir}"]
+    flags += [f"--heartbeat_seconds={_HEARTBEAT}", f"--join_seconds={_JOIN * 6}"]
+    return [Program([*TRAIN, *flags, *together(address, 2, number)]) for number in range(2)]
+
+
+def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
+    """A process gets a signal that it cannot answer; the other one ends."""
+    bound = 4 * _HEARTBEAT + 10
+    for lost in (0, 1):
+        for moment in ("compiled for", "step    8"):
+            workdir = folder / f"{number}-{lost}-{moment.split()[0]}"
+            programs = _start(folder.parent, workdir)
+            programs[0].wait_for(moment)
+            time.sleep(0.2)
+            programs[lost].send(number)
+            ended = programs[1 - lost].finish(bound)
+            kill(programs[lost])
+            fault = ""
+            if ended.status in (0, -signal.SIGKILL):
+                fault = f"status {ended.status} after {ended.seconds:.0f} s"
+            elif "Traceback" in ended.error or "most recent call first" in ended.error:
+                fault = f"a traceback in {len(ended.error.splitlines())} lines"
+            elif not any(word in ended.error for word in ("died", "another process", "heartbeat", "ended")):
+                fault = f"does not say why: {ended.last_line[:200]}"
+            elif len(ended.error.splitlines()) > 12:
+                fault = f"{len(ended.error.splitlines())} lines: {ended.error.splitlines()[0][:120]}"
+            yield fault and f"process {lost} lost after {moment!r}: {fault}"
+
+
+def _never_comes(folder: pathlib.Path) -> Iterator[str]:
+    flags = [*runs.flags(folder.parent), f"--join_seconds={_JOIN}"]
+    for number in (0, 1):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        workdir = folder / str(number)
+        program = Program([*TRAIN, *flags, f"--workdir={workdir}", *together(address, 2, number)])
+        ended = program.finish(_JOIN + 60)
+        said = f"error: not all 2 processes of the run came to {address} within {_JOIN} s"
+        fine = ended.status == 1 and ended.last_line.startswith(said) and "Traceback" not in ended.error
+        yield "" if fine else f"process {number}: status {ended.status}: {ended.last_line[:200]}"
+
+
+def _one_workdir(folder: pathlib.Path) -> Iterator[str]:
+    """While a run compiles, steps, or is stopped, a second one is refused; after its end by SIGKILL it is let in."""
+    flags = runs.flags(folder.parent, schedule__stop_step=5000)
+    for moment, stopped in (("Parameters:", False), ("step    2", False), ("step   11", True)):
+        workdir = folder / str(moment.split()[-1].strip(":"))
+        first = Program([*TRAIN, *flags, f"--workdir={workdir}"])
+        first.wait_for(moment)
+        if stopped:
+            first.send(signal.SIGSTOP)
+        ended = Program([*TRAIN, *flags, f"--workdir={workdir}"]).finish()
+        refused = ended.status == 1 and f"process {first.process.pid} on" in ended.last_line
+        alive = first.process.poll() is None
+        kill(first)
+        yield "" if refused and alive else f"{moment}: status {ended.status}: {ended.last_line[:200]}"
+        again = Program([*TRAIN, *flags, f"--workdir={workdir}"])
+        let_in = again.wait_for("step")
+        kill(again)
+        yield "" if let_in else f"after SIGKILL: {again.lines[-1:]}"
+
+
+PROMISES = (
+    Promise(
+        "one of two processes is killed: the other ends within the bound and says so",
+        f"SIGKILL to either, while compiling and stepping; within {4 * _HEARTBEAT + 10} s with a heartbeat of "
+        f"{_HEARTBEAT} s; status, no traceback, at most 12 lines",
+        functools.partial(_lost, signal.SIGKILL),
+    ),
+    Promise(
+        "one of two processes hangs: the other ends within the bound and says so",
+        "SIGSTOP, the same",
+        functools.partial(_lost, signal.SIGSTOP),
+    ),
+    Promise(
+        "a process that never comes ends the others in one line",
+        f"each of two alone, with --join_seconds={_JOIN}",
+        _never_comes,
+    ),
+    Promise(
+        "one run, one workdir: a second is refused while the first lives, and let in when it was killed",
+        "while it compiles, steps and is stopped by SIGSTOP",
+        _one_workdir,
+    ),
+)

@@ -1,0 +1,140 @@
+"""Real programs, started as a user starts them, watched and ended."""
+
+import dataclasses
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from tests.small_run import ROOT
+from tests.xla_flags import xla_flags
+
+TRAIN = ("-m", "clippy_jax.main")
+_PATIENCE = 240.0  # seconds for a program to say or do something
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A program that has ended."""
+
+    status: int
+    output: str
+    error: str
+    seconds: float  # from `finish` on
+
+    @property
+    def last_line(self) -> str:
+        """Of stderr."""
+        return (self.error.splitlines() or [""])[-1]
+
+
+class Program:
+    """A Python program in a process of its own whose lines are read while it runs."""
+
+    def __init__(self, arguments: Sequence[str], before: Sequence[str] = (), devices: int = 1):
+        """Starts it.
+
+        Args:
+          arguments: for the interpreter.
+          before: a command that starts the interpreter, such as `setpriv`.
+          devices: virtual ones that JAX finds.
+        """
+        environment = os.environ | {
+            **{"PYTHONPATH": str(ROOT), "XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu"},
+            **{"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"},
+        }
+        self.process = subprocess.Popen(
+            [*before, sys.executable, *arguments],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self.lines: list[str] = []
+        self._coming: queue.Queue[str | None] = queue.Queue()
+        self._error: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=lambda: self._error.append(self.process.stderr.read()), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_output(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._coming.put(line)
+        self._coming.put(None)
+
+    def wait_for(self, text: str, seconds: float = _PATIENCE) -> bool:
+        """Whether a line that begins with a text comes before the program ends."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                line = self._coming.get(timeout=left)
+            except queue.Empty:
+                return False
+            if line is None:
+                return False
+            if line.startswith(text):
+                return True
+        return False
+
+    def send(self, number: int) -> None:
+        """Sends a signal."""
+        self.process.send_signal(number)
+
+    def finish(self, seconds: float = _PATIENCE) -> Ended:
+        """Waits for the end; kills what does not end in time, and its status is then that of SIGKILL."""
+        start = time.monotonic()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        took = time.monotonic() - start
+        for reader in self._readers:
+            reader.join(10)
+        return Ended(self.process.returncode, "".join(self.lines), "".join(self._error), took)
+
+
+def start_together(arguments: Sequence[str], count: int) -> list[Program]:
+    """The processes of one run of the training program; a single one needs no others to meet."""
+    if count == 1:
+        return [Program([*TRAIN, *arguments])]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
+
+
+def together(address: str, count: int, number: int) -> list[str]:
+    """The flags by which processes meet."""
+    return [f"--coordinator_address={address}", f"--process_count={count}", f"--process_id={number}"]
+
+
+def one_line(ended: Ended, says: str = "") -> str:
+    """ "" where a program ended with status 1 and a line of ours, with nothing of a traceback; else what it did."""
+    if ended.status != 1:
+        return f"status {ended.status}: {ended.last_line[:200]}"
+    lines = [line for line in ended.error.splitlines() if line.strip()]
+    if not lines or not lines[-1].startswith("error: "):
+        return f"the last line is no error of ours: {lines[-1:]}"
+    if says not in lines[-1]:
+        return f"the line does not say {says!r}: {lines[-1]}"
+    if "Traceback" in ended.error + ended.output:
+        return f"a traceback beside the line: {lines[-1]}"
+    return "" if len(lines) <= 3 else f"{len(lines)} lines on stderr: {lines[0][:150]}"
+
+
+def kill(program: Program) -> None:
+    """Ends a program at once, and lets a stopped one be ended."""
+    program.send(signal.SIGKILL)
+    program.finish()

@@ -1,0 +1,75 @@
+"""What a promise of the soak is, and what came of trying it."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_SHOWN_FAULTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """Something that is to hold, and how it is tried.
+
+    Attributes:
+      text: the promise, in one line.
+      compared: what is done, and what is looked at afterwards.
+      tries: does it in a folder of its own; yields "" for each try in which the promise held, else what happened.
+    """
+
+    text: str
+    compared: str
+    tries: Callable[[pathlib.Path], Iterator[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a promise. `faults` are the first of those that there were."""
+
+    part: str
+    promise: str
+    compared: str
+    tried: int
+    held: int
+    seconds: float
+    faults: list[str]
+
+    @staticmethod
+    def of(part: str, promise: Promise, results: list[str], seconds: float) -> "Outcome":
+        """The outcome of all tries."""
+        faults = [result for result in results if result]
+        return Outcome(
+            part,
+            promise.text,
+            promise.compared,
+            len(results),
+            len(results) - len(faults),
+            round(seconds, 1),
+            faults[:_SHOWN_FAULTS],
+        )
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The one table, in Markdown, with the faults under it."""
+    rows = [("promise", "tried", "held", "seconds")]
+    rows += [(each.promise, f"{each.tried:,}", f"{each.held:,}", f"{each.seconds:.0f}") for each in outcomes]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
+    for outcome in outcomes:
+        lines += [f"NOT HELD, {outcome.promise}: {fault}" for fault in outcome.faults]
+    return "\n".join(lines)
+
+
+def as_json(outcomes: list[Outcome], environment: dict[str, Any]) -> dict[str, Any]:
+    """The same to be written."""
+    return {"environment": environment, "promises": [dataclasses.asdict(outcome) for outcome in outcomes]}
+
+
+def read_outcomes(path: pathlib.Path) -> dict[str, Outcome]:
+    """What a file written before holds, by promise; nothing where there is none."""
+    if not path.exists():
+        return {}
+    return {each["promise"]: Outcome(**each) for each in json.loads(path.read_text())["promises"]}
