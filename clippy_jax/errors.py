@@ -1,6 +1,7 @@
 """The one exception for wrong input, and how an entry point shows it."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,7 +22,13 @@ def exit_with_one_line(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"{_red('error:')} {error}", file=sys.stderr, flush=True)
             sys.exit(1)
 
     return wrapped
+
+
+def _red(text: str) -> str:
+    """The text, in red where stderr is a terminal that has colours and `NO_COLOR` (no-color.org) is not set."""
+    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[31m{text}\x1b[0m"

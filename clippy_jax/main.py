@@ -69,7 +69,10 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes warnings as it is imported
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would say that it is there; JAX computes here
     # Imported here so that a wrong command is answered at once.
+    import jax
+
     from clippy_jax import processes
+    from clippy_jax.command_line import announce
     from clippy_jax.run.compilation import keep_programs
     from clippy_jax.train import train_and_evaluate
 
@@ -79,6 +82,8 @@ def main(argv: list[str]) -> None:
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
     )
     with processes.failing_together():
+        if jax.process_index() == 0:
+            announce()
         keep_programs(_WORKDIR.value)
         finished = train_and_evaluate(config, _WORKDIR.value)
     if not finished:

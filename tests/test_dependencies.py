@@ -107,8 +107,8 @@ FLOORS = (
     ("weights",),
     ("inference",),
     ("evaluators",),
-    ("analysis",),
     ("shapes",),
+    ("analysis",),
     ("train", "main", "evaluate", "compare", "segment", "convert", "demo", "export", "__init__", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

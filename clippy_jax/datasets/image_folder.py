@@ -102,16 +102,19 @@ def list_images(
     for label, name in enumerate(class_folders):
         if not (root / name).is_dir():
             continue
-        images = sorted(
-            path
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
+        images = list_folder(root / name)
         paths.extend(images)
         labels.extend([label] * len(images))
     if not paths:
         raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return tuple(paths), np.array(labels, np.int32)
+
+
+def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images that lie directly in a folder, sorted."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 @dataclasses.dataclass(frozen=True)

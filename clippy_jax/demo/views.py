@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from clippy_jax.analysis.palette import colour
-from clippy_jax.datasets.vocabulary import BACKGROUND
-from clippy_jax.demo import downloads, markup, painting
-from clippy_jax.demo.embedder import EmbeddedImage, Embedder
-from clippy_jax.demo.groups import group_pixels
-from clippy_jax.demo.segments import Segments, name_pixels, probabilities
-from clippy_jax.demo.similar_patches import patch_at, similarity_to_patch
+from clippy_jax.analysis import painting, segment_files
+from clippy_jax.analysis.embedder import EmbeddedImage, Embedder
+from clippy_jax.analysis.groups import group_pixels
+from clippy_jax.analysis.palette import colour, word_colours
+from clippy_jax.analysis.segments import Segments, name_pixels, probabilities
+from clippy_jax.analysis.similar_patches import patch_at, similarity_to_patch
+from clippy_jax.demo import markup
 
 MOST_NAMES = 5  # of a chosen patch
 
@@ -34,12 +34,6 @@ class SegmentsView(View):
     summary: dict[str, Any]
 
 
-def word_colours(words: Sequence[str]) -> dict[int, painting.Colour]:
-    """A colour for each word by its index; "background" has none."""
-    coloured = [index for index, word in enumerate(words) if word.lower() != BACKGROUND]
-    return {index: colour(position) for position, index in enumerate(coloured)}
-
-
 def segments(
     embedder: Embedder,
     image: PIL.Image.Image,
@@ -57,8 +51,8 @@ def segments(
     if point is not None:
         painted = painting.mark_patch(painted, patch_at(point, grid), grid)
     figures = markup.segments_table(found, words, colours) + markup.note(_seen_as(embedded))
-    mask = downloads.index_mask(found, colours)
-    summary = downloads.summary(found, words, colours, embedder.name, embedded.fed)
+    mask = segment_files.index_mask(found, colours)
+    summary = segment_files.summary(found, words, colours, embedder.name, embedded.fed)
     return SegmentsView(painted, figures, mask, summary)
 
 

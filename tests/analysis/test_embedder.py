@@ -1,8 +1,8 @@
 import PIL.Image
 import pytest
 
-from clippy_jax.demo.embedder import MOST_PATCHES
-from tests.demo.colour_model import IMAGE_SIZE, LOGIT_SCALE, PATCH
+from clippy_jax.analysis.embedder import MOST_PATCHES
+from tests.analysis.colour_model import IMAGE_SIZE, LOGIT_SCALE, PATCH
 
 
 @pytest.mark.parametrize(

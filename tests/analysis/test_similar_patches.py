@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clippy_jax.demo.similar_patches import patch_at, similarity_to_patch
+from clippy_jax.analysis.similar_patches import patch_at, similarity_to_patch
 
 
 @pytest.mark.parametrize(
