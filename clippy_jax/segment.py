@@ -11,7 +11,6 @@ of its word, from 0) and NAME_segments.json (share and mean confidence of each w
 """
 
 import argparse
-import collections
 import os
 import pathlib
 import re
@@ -23,9 +22,10 @@ import PIL.Image
 import tqdm
 
 from clippy_jax.analysis import painting, prompted_words, segment_files, segment_sheet
+from clippy_jax.analysis.image_paths import file_stems, list_images
 from clippy_jax.analysis.palette import word_colours
 from clippy_jax.command_line import Parser, announce
-from clippy_jax.datasets import image_file, image_folder, label_layouts, segmentation_tree
+from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.segmentation_tree import SegmentationTree
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import complete_or_nothing
@@ -150,39 +150,6 @@ def write_files(segmenter, paths: dict[str, pathlib.Path], folder: pathlib.Path,
     if len(unreadable) == len(paths):
         raise InputError("none of the images can be read")
     print(f"written: {folder}, the files of {len(paths) - len(unreadable)} images")
-
-
-def list_images(places: Sequence[str]) -> list[pathlib.Path]:
-    """Image files as they are named, and those that lie directly in folders.
-
-    Raises:
-      InputError: something does not exist, or a folder holds no image.
-    """
-    paths = []
-    for place in map(pathlib.Path, places):
-        if not place.is_dir():
-            if not place.exists():
-                raise InputError(f"{place} cannot be read as an image: it does not exist")
-            paths.append(place)
-        elif in_folder := image_folder.list_folder(place):
-            paths += in_folder
-        else:
-            raise InputError(f"{place} holds no image ({', '.join(sorted(image_folder.IMAGE_SUFFIXES))})")
-    return list(dict.fromkeys(paths))
-
-
-def file_stems(paths: Sequence[pathlib.Path]) -> list[str]:
-    """What the names of each image's files begin with: its own name, with its ending where two share the rest.
-
-    Raises:
-      InputError: two images of different folders have the same name.
-    """
-    shared = collections.Counter(path.stem for path in paths)
-    stems = [path.stem if shared[path.stem] == 1 else path.name for path in paths]
-    for stem, count in collections.Counter(stems).items():
-        if count > 1:
-            raise InputError(f"two images are called {stem}: rename one, or write to a folder each")
-    return stems
 
 
 def open_few(paths: Sequence[pathlib.Path]) -> list[PIL.Image.Image]:

@@ -56,10 +56,18 @@ def overlay(
     return PIL.Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def heat_map(image: PIL.Image.Image, values: Float[np.ndarray, "h w"]) -> PIL.Image.Image:
-    """A value of every patch as a colour over the image in grey, from the lowest (dark) to the highest (bright)."""
+def heat_map(
+    image: PIL.Image.Image, values: Float[np.ndarray, "h w"], limits: tuple[float, float] | None = None
+) -> PIL.Image.Image:
+    """A value of every patch as a colour over the image in grey, from dark to bright.
+
+    Args:
+      image: in RGB.
+      values: of its patches.
+      limits: the darkest and the brightest value; by default the lowest and the highest.
+    """
     image = shown(image)
-    lowest, highest = values.min(), values.max()
+    lowest, highest = limits or (values.min(), values.max())
     scaled = (values - lowest) / max(highest - lowest, 1e-6)
     smooth = PIL.Image.fromarray(scaled.astype(np.float32)).resize(image.size, PIL.Image.Resampling.BILINEAR)
     colours = matplotlib.colormaps[HEAT_COLOURS](np.asarray(smooth))[..., :3] * 255
