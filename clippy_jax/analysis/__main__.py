@@ -28,7 +28,7 @@ def _overview() -> str:
     width = max(map(len, PROGRAMS))
     lines = [f"  {name:{width}}  {about}" for name, about in PROGRAMS.items()]
     examples = [
-        '  clippy-jax analysis feature_space --checkpoint=runs/b16 --image=cats/ --labels="cat,lawn" --output=features/',
+        '  clippy-jax analysis feature_space --checkpoint=runs/b16 --image=cats/ --labels="cat,lawn" --output=maps/',
         "  clippy-jax analysis backgrounds --checkpoint=runs/shapes --shapes --output=backgrounds/",
     ]
     return "\n".join(["usage: clippy-jax analysis NAME ...", "", *lines, "", "examples:", "", *examples])

@@ -12,11 +12,11 @@ from clippy_jax.evaluators.result import markdown
 
 HOW_TO_READ = """\
 How to read this: every number is a cosine with the object's own name. "Mean" is over all backgrounds; the columns of
-the backgrounds say by how much the similarity on each differs from that mean. A model that knows the object by itself has
-nearly the same similarity everywhere; one that goes by the surroundings gains on the object's usual background and
-loses on others. "Effect" is the typical difference (root mean square over objects and backgrounds) in percent of the
-contrast, by which an object is more similar to its own name than to the other names on average: at 100 % a change of
-background does as much as a change of the object. {objects} stand for what the model sees where the object is, the
+the backgrounds say by how much the similarity on each differs from that mean. A model that knows the object by itself
+has nearly the same similarity everywhere; one that goes by the surroundings gains on the object's usual background
+and loses on others. "Effect" is the typical difference (root mean square over objects and backgrounds) in percent of
+the contrast, by which an object is more similar to its own name than to the other names on average: at 100 % a change
+of background does as much as a change of the object. {objects} stand for what the model sees where the object is, the
 pooled embedding for the image as a whole. Patches see the background too, through attention: theirs need not be 0."""
 
 
