@@ -25,8 +25,8 @@ HEAD = """\
 # Configuration
 
 Every field that a training run reads, written from `clippy_jax/config.py` by `python tools/configuration_page.py`. A
-configuration file (`configs/*.py`) sets all of them, and `--config.FIELD=VALUE` overrides one. An unknown field, a value of
-the wrong type and one out of its range end in one line. Why `configs/b16.py` has its values stands there, beside each.
+configuration file (`configs/*.py`) sets all of them, and `--config.FIELD=VALUE` overrides one. An unknown field, a
+value of the wrong type and one out of its range end in one line. Why `configs/b16.py` has its values stands there.
 """
 
 

@@ -57,7 +57,7 @@ def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, An
     try:
         saved = json.loads((folder / _METADATA).read_text())["custom_metadata"].get(_KEY)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-            tree = reader.metadata(folder / ITEM).item_metadata.tree
+            tree = handler.metadata(folder / ITEM).tree  # the reader would look for more, and warn
             wanted = {part: tree[part] for part in parts or tree}
             as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
