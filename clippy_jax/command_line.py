@@ -22,13 +22,20 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             epilog="examples:\n\n" + "\n\n".join(examples) if examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> None:
         """Raises `InputError` instead of printing the usage and exiting."""
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of examples as they are, and most flags on one line with what they mean."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=36)
 
 
 def announce(devices: bool = True) -> None:

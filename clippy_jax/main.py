@@ -1,5 +1,7 @@
 r"""The training program.
 
+python -m clippy_jax.main --config=configs/shapes.py --workdir=runs/shapes
+
 python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
     --config.input.train='/data/cc12m/{00000..01242}.tar'
 
@@ -34,6 +36,7 @@ _INTERRUPTED = flags.DEFINE_integer(
 @exit_with_one_line
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
+    sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also where `clippy-jax train` was started
     try:
         _check_overrides(argv)
         return flags.FLAGS(argv)

@@ -120,7 +120,6 @@ def write_files(segmenter, paths: dict[str, pathlib.Path], folder: pathlib.Path,
     """
     from clippy_jax.inference.image import open_image
 
-    folder.mkdir(parents=True, exist_ok=True)
     unreadable = []
     for stem, path in tqdm.tqdm(paths.items(), unit="image", disable=not sys.stderr.isatty()):
         try:
@@ -172,7 +171,7 @@ def is_folder(output: str) -> bool:
     if not folder and path.suffix.lower() not in PICTURES:
         raise InputError(f"--output={output} must end in .png, .jpg or .webp, or be a folder")
     place = path if path.is_dir() else path.parent
-    if not os.access(place, os.W_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK)):
         raise InputError(f"--output={output}: {place} is not a folder that can be written to")
     return folder
 

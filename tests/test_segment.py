@@ -179,6 +179,7 @@ MANY = ",".join(map(str, range(500)))
         (["--image=PHOTO", "--labels=a,b", "--groups=8"], "--groups is without words"),
         (["--image=PHOTO", "--groups=0"], "--groups=0 must be from 1 to 64"),
         (["--image=PHOTO", "--labels=a,b", "--output=nowhere/x.png"], "nowhere is not a folder that can be written to"),
+        (["--image=PHOTO", "--labels=a,b", "--output=PHOTO/x"], "is not a folder that can be written to"),
         (["--image=PHOTO", "--labels=a,b", "--output=x.txt"], "x.txt must end in .png, .jpg or .webp, or be a folder"),
         (["--voc=TREE", "--count=3"], "--count=3: val of"),
         (["--voc=TREE", "--labels=a,b"], "--voc has words of its own"),
