@@ -16,10 +16,12 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import tqdm
+from jaxtyping import Int
 
 from clippy_jax.analysis import painting, prompted_words, segment_files, segment_sheet
 from clippy_jax.analysis.image_paths import file_stems, list_images
@@ -29,6 +31,9 @@ from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.segmentation_tree import SegmentationTree
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import complete_or_nothing
+
+if TYPE_CHECKING:
+    from clippy_jax.analysis.segmenter import Segmenter
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_ROWS = 64  # of a picture of all images
@@ -97,7 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_sheet(segmenter, images, truths, output)
 
 
-def write_sheet(segmenter, images: Sequence[PIL.Image.Image], truths: Sequence[np.ndarray] | None, output) -> None:
+def write_sheet(
+    segmenter: "Segmenter",
+    images: Sequence[PIL.Image.Image],
+    truths: Sequence[Int[np.ndarray, "H W"]] | None,
+    output: pathlib.Path,
+) -> None:
     """A picture with a row for each image and a legend."""
     found = [segmenter(image) for image in images]
     words = max((of.words for of in found), key=len)
@@ -112,7 +122,7 @@ def write_sheet(segmenter, images: Sequence[PIL.Image.Image], truths: Sequence[n
     print(f"written: {output}")
 
 
-def write_files(segmenter, paths: dict[str, pathlib.Path], folder: pathlib.Path, heatmaps: bool) -> None:
+def write_files(segmenter: "Segmenter", paths: dict[str, pathlib.Path], folder: pathlib.Path, heatmaps: bool) -> None:
     """The files of each image, by the beginning of their names; what cannot be read is said and left out.
 
     Raises:

@@ -18,9 +18,9 @@ More of what it does.
 
 
 @pytest.fixture
-def terminal(monkeypatch):
+def terminal(monkeypatch, capsys):
     """As if stderr were a terminal with colours."""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
@@ -59,5 +59,5 @@ def test_errors_are_red_on_terminals_alone(capsys, monkeypatch, terminal):
     monkeypatch.setenv("NO_COLOR", "1")
     assert error_line(capsys) == "error: no such file\n"
     monkeypatch.delenv("NO_COLOR")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: False)
     assert error_line(capsys) == "error: no such file\n"

@@ -95,7 +95,7 @@ class Pictures:
       read: gives an image by its index, as fed.
       objects: the object of each image, by index.
       places: the background of each.
-      covers: which share of each pixel the object covers, for each image; None where its place is not known.
+      covers: the pixels that the object covers, for each image; None where that is not known.
       names: of the objects.
       place_names: of the backgrounds.
       prompts: of each object.

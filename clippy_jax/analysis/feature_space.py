@@ -13,6 +13,7 @@ import importlib.util
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
@@ -24,8 +25,12 @@ from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import write_text
 
+if TYPE_CHECKING:
+    from clippy_jax.inference import Model
+
 SHOWN = 12  # images on the pictures and the page
 MOST_IMAGES = 600  # on the map of pooled embeddings
+IMAGES_PER_CALL = 32
 MOST_PATCHES = 1500  # on the map of patches
 
 
@@ -57,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = pathlib.Path(args.output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output={folder} must be a folder")
+    projections.check_installed()
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis.embedder import Embedder
     from clippy_jax.analysis.similar_patches import patch_at
@@ -69,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     embedder = Embedder(model, args.checkpoint)
     texts = model.class_embeddings(words.prompts)
     grids = [embedder.image(image, args.resolution).patches for image in shown]
-    pooled = pooled_embeddings(model, [open_image(path) for path in _spread(paths, MOST_IMAGES)])
+    pooled = pooled_embeddings(model, _spread(paths, MOST_IMAGES))
 
     chosen = patch_at(point, grids[0].shape[:2])
     pictures = {
@@ -105,9 +111,9 @@ def maps(
     return pictures
 
 
-def pooled_embeddings(model, images: Sequence[PIL.Image.Image]) -> Float[np.ndarray, "N D"]:
+def pooled_embeddings(model: "Model", paths: Sequence[pathlib.Path]) -> Float[np.ndarray, "N D"]:
     """The images' embeddings, each of its central square as in training."""
-    calls = [images[start : start + 32] for start in range(0, len(images), 32)]
+    calls = [paths[start : start + IMAGES_PER_CALL] for start in range(0, len(paths), IMAGES_PER_CALL)]
     return np.concatenate([np.asarray(model.encode_image(call)[1]) for call in calls])
 
 

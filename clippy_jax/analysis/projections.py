@@ -42,14 +42,14 @@ def without_gap(
     return tuple(_unit(vectors - vectors.mean(axis=0)) for vectors in (images, texts))
 
 
-def tsne(vectors: Float[np.ndarray, "N D"], seed: int) -> Float[np.ndarray, "N 2"]:
-    """t-SNE by cosine (van der Maaten and Hinton, 2008), by scikit-learn.
-
-    Raises:
-      InputError: scikit-learn is not installed.
-    """
+def check_installed() -> None:
+    """Raises `InputError` where scikit-learn is not installed, for a look before long work."""
     if importlib.util.find_spec("sklearn") is None:
         raise InputError("t-SNE needs scikit-learn, which is not installed: pip install scikit-learn")
+
+
+def tsne(vectors: Float[np.ndarray, "N D"], seed: int) -> Float[np.ndarray, "N 2"]:
+    """t-SNE by cosine (van der Maaten and Hinton, 2008), by scikit-learn."""
     import sklearn.manifold
 
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
