@@ -33,6 +33,18 @@ class EmbeddedImage:
     pooled: Float[np.ndarray, "D"]
     fed: tuple[int, int]
 
+    def patch_at(self, point: tuple[float, float]) -> tuple[int, int]:
+        """Row and column of the patch under a point: x and y as shares of the image's width and height, from 0 to 1."""
+        x, y = point
+        row, column = (
+            min(max(int(share * count), 0), count - 1) for share, count in zip((y, x), self.patches.shape[:2])
+        )
+        return row, column
+
+    def similarity_to_patch(self, patch: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+        """The cosine of every patch with the one at a row and column."""
+        return self.patches @ self.patches[patch]
+
 
 class Embedder:
     """Embeds whole images at any resolution, and words.

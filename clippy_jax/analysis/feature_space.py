@@ -65,7 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     projections.check_installed()
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis.embedder import Embedder
-    from clippy_jax.analysis.similar_patches import patch_at
     from clippy_jax.inference import load_model
     from clippy_jax.inference.image import open_image
 
@@ -74,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load_model(args.checkpoint, args.tokenizer)
     embedder = Embedder(model, args.checkpoint)
     texts = model.class_embeddings(words.prompts)
-    grids = [embedder.image(image, args.resolution).patches for image in shown]
+    embedded = [embedder.image(image, args.resolution) for image in shown]
+    grids = [of.patches for of in embedded]
     pooled = pooled_embeddings(model, _spread(paths, MOST_IMAGES))
 
-    chosen = patch_at(point, grids[0].shape[:2])
+    chosen = embedded[0].patch_at(point)
     pictures = {
         "patches_as_colours": feature_figures.colours(shown, projections.principal_colours(grids)),
         "like_the_chosen_patch": feature_figures.likeness(shown, [grid @ grids[0][chosen] for grid in grids], chosen),

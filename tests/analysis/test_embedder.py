@@ -1,7 +1,8 @@
+import numpy as np
 import PIL.Image
 import pytest
 
-from clippy_jax.analysis.embedder import MOST_PATCHES
+from clippy_jax.analysis.embedder import MOST_PATCHES, EmbeddedImage
 from tests.analysis.colour_model import IMAGE_SIZE, LOGIT_SCALE, PATCH
 
 
@@ -39,3 +40,32 @@ def test_nothing_is_embedded_twice(embedder, model):
 
 def test_logit_scale_is_the_checkpoints_own(embedder):
     assert embedder.logit_scale == pytest.approx(LOGIT_SCALE)
+
+
+@pytest.mark.parametrize(
+    "point, patch",
+    [((0, 0), (0, 0)), ((0.99, 0.01), (0, 4)), ((0.5, 0.5), (2, 2)), ((1, 1), (3, 4)), ((-0.1, 1.1), (3, 0))],
+)
+def test_the_patch_under_a_point(point, patch):
+    assert EmbeddedImage(np.zeros((4, 5, 2)), np.zeros(2), (64, 80)).patch_at(point) == patch
+
+
+def test_similarity_is_the_cosine_with_the_patch(embedder, red_and_lime):
+    embedded = embedder.image(red_and_lime, 1)
+    similar = embedded.similarity_to_patch((1, 0))
+    assert similar.shape == embedded.patches.shape[:2]
+    np.testing.assert_allclose(similar[:, 0], 1, rtol=1e-5)
+    assert (similar[:, -1] < 0.5).all()
+
+
+def test_windows_are_averaged_patch_by_patch(embedder, model):
+    """Each patch of the model is its own colour, so whatever window it is seen in, it stays what it is."""
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8))
+    whole = embedder.image(image, 2.0)
+    encoded = model.images_encoded
+    windows = embedder.windows(image, 2.0)
+    assert windows.fed == whole.fed == (64, 96)
+    assert model.images_encoded - encoded == 16  # 3 x 5 windows, in two calls of 8
+    np.testing.assert_allclose(windows.patches, whole.patches, atol=1e-6)
+    assert np.linalg.norm(windows.pooled) == pytest.approx(1)
+    assert not embedder.needs_windows(image, 2.0) and embedder.needs_windows(image, 100.0)
