@@ -1,11 +1,11 @@
 """All programs of the package behind one name: `clippy-jax`, or `python -m clippy_jax`."""
 
 import difflib
-import importlib.metadata
 import runpy
 import sys
 from collections.abc import Sequence
 
+import clippy_jax
 from clippy_jax.errors import InputError, exit_with_one_line
 
 # Each command is a module that also runs as `python -m MODULE`.
@@ -16,7 +16,8 @@ COMMANDS = {
     "segment": ("clippy_jax.segment", "colour the pixels of images by your words"),
     "convert": ("clippy_jax.convert", "weights between PyTorch and this project, both ways"),
     "demo": ("clippy_jax.demo", "a web page: an image and words in, coloured segments out"),
-    "export": ("clippy_jax.export", "carry a model away: StableHLO, ONNX, a page that needs no server"),
+    "export": ("clippy_jax.export", "carry a model away: StableHLO, ONNX, PyTorch, a page that needs no server"),
+    "analysis": ("clippy_jax.analysis", "pictures of the feature space; what backgrounds do to an object"),
     "shapes": ("clippy_jax.shapes", "render the small data set on which everything here runs"),
 }
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_overview())
         return
     if command == "--version":
-        print(importlib.metadata.version("clippy_jax"))
+        print(clippy_jax.__version__)
         return
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1)

@@ -1,7 +1,8 @@
-"""Flags of the entry points that need no configuration file."""
+"""Flags of the entry points that need no configuration file, and the line that each program begins with."""
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,24 @@ from clippy_jax.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are one line, as all of ours are; flags cannot be abbreviated."""
+    """An `ArgumentParser` whose complaints are one line, as all of ours are; flags cannot be abbreviated.
 
-    def __init__(self, prog: str, description: str):
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    Args:
+      prog: how the program is called.
+      description: what it does, in a line.
+      documentation: the program's docstring; its paragraphs of commands become the examples at the end of the help.
+    """
+
+    def __init__(self, prog: str, description: str, documentation: str | None = None):
+        paragraphs = (documentation or "").split("\n\n")
+        examples = [text.strip() for text in paragraphs if text.strip().startswith("python -m")]
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog="examples:\n\n" + "\n\n".join(examples) if examples else None,
+            formatter_class=_Help,
+            allow_abbrev=False,
+        )
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         """As `ArgumentParser` does, with the home folder in the place of a "~" that starts a value."""
@@ -29,3 +44,31 @@ class Parser(argparse.ArgumentParser):
 def at_home(value: Any) -> Any:
     """A value with the home folder in the place of a "~" that starts it: shells leave that of --flag=~/file alone."""
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of examples as they are, and most flags on one line with what they mean."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=36)
+
+
+def announce(devices: bool = True) -> None:
+    """Says on a terminal what a program runs on: versions, and the devices that JAX sees. Silent where it is piped.
+
+    Args:
+      devices: whether the program computes. JAX takes hold of the devices here, so several processes join before.
+    """
+    if not sys.stderr.isatty():
+        return
+    import importlib.metadata
+
+    import clippy_jax
+
+    parts = [f"clippy_jax {clippy_jax.__version__}", f"jax {importlib.metadata.version('jax')}"]
+    if devices:
+        import jax
+
+        kinds = [device.device_kind for device in jax.devices()]
+        parts += [f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)]
+    print(", ".join(parts), file=sys.stderr, flush=True)

@@ -1,6 +1,8 @@
 r"""Which differences between two evaluations of the same images are real.
 
-python -m clippy_jax.compare A.json B.json --output=plot.png
+python -m clippy_jax.compare A.json B.json
+
+python -m clippy_jax.compare runs/b16/results.json public.json --output=plot.png
 
 Both files are what `clippy_jax.evaluate --output` wrote, with the counts of each image beside them.
 """
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line, reading
 from clippy_jax.evaluators.intervals import CONFIDENCE, Counts, Difference, Ratio, compare, mcnemar
 from clippy_jax.evaluators.result import counts_path, markdown
@@ -30,7 +32,7 @@ class Row(NamedTuple):
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser(prog="python -m clippy_jax.compare", description="Says which differences of two results are real.")
+    parser = Parser("python -m clippy_jax.compare", "Says which differences of two results are real.", __doc__)
     parser.add_argument("first", metavar="A.json", help="written by evaluate --output")
     parser.add_argument("second", metavar="B.json", help="the same of another checkpoint or protocol")
     parser.add_argument("--output", metavar="FILE", help="plot to write: .png, .svg or .pdf, replaced if it exists")
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = flags().parse_args(arguments)
     if args.output and pathlib.Path(args.output).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--output={args.output} must end in .png, .svg or .pdf")
+    announce(devices=False)
     rows = compared(pathlib.Path(args.first), pathlib.Path(args.second))
     print(table(rows))
     if args.output:

@@ -19,13 +19,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line, reading
 
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser("python -m clippy_jax.convert", "Weights between PyTorch and this project, both ways.")
+    parser = Parser("python -m clippy_jax.convert", "Weights between PyTorch and this project, both ways.", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     to_flax = commands.add_parser("to-flax", description="PyTorch weights to a converted folder.")
@@ -89,6 +89,7 @@ def flags() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one of the commands."""
     args = flags().parse_args(arguments)
+    announce(devices=False)
     # Imports are inside the commands, so that a wrong command line is answered at once.
     {"to-flax": _to_flax, "to-torch": _to_torch, "to-hub": _to_hub, "inspect": _inspect}[args.command](args)
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -81,7 +82,7 @@ def exit_with_one_line(main: Callable) -> Callable:
                 if bug_note() not in getattr(error, "__notes__", ()):  # one program may start another
                     error.add_note(bug_note())
                 raise
-            print(f"error: {message}", file=sys.stderr, flush=True)
+            print(f"{_red('error:')} {message}", file=sys.stderr, flush=True)
             sys.exit(1)
 
     return wrapped
@@ -113,3 +114,9 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _red(text: str) -> str:
+    """The text, in red where stderr is a terminal that has colours and `NO_COLOR` (no-color.org) is not set."""
+    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[31m{text}\x1b[0m"

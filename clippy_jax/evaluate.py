@@ -3,6 +3,9 @@ r"""The evaluation program.
 python -m clippy_jax.evaluate --checkpoint=runs/b16 \
     --imagenet=/data/imagenet/val --voc=/data/VOC2012 --output=results.json
 
+python -m clippy_jax.evaluate --checkpoint=clippy_5k.pt \
+    --open_vocabulary=/data --segmentation_protocol=sclip --output=public.json
+
 Any subset of the data sets (`evaluators/tasks.py`), any kind of checkpoint, any number of devices.
 """
 
@@ -15,7 +18,7 @@ from typing import Any
 import jax
 
 from clippy_jax import processes
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.evaluators import TASKS
 from clippy_jax.evaluators.evaluator import Evaluator
@@ -27,7 +30,7 @@ from clippy_jax.weights.parameter_digest import parameter_digest
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser(prog="python -m clippy_jax.evaluate", description="Evaluates a checkpoint on the data sets given.")
+    parser = Parser("python -m clippy_jax.evaluate", "Evaluates a checkpoint on the data sets given.", __doc__)
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
     for name, task in TASKS.items():
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     processes.initialize(args.coordinator_address, args.process_count, args.process_id)
     with processes.failing_together():
+        if jax.process_index() == 0:
+            announce()
         _evaluate(args, evaluators, output)
 
 

@@ -1,5 +1,7 @@
 r"""The training program.
 
+python -m clippy_jax.main --config=configs/shapes.py --workdir=runs/shapes
+
 python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
     --config.input.train='/data/cc12m/{00000..01242}.tar'
 
@@ -34,6 +36,7 @@ _INTERRUPTED = flags.DEFINE_integer(
 @exit_with_one_line
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
+    sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also where `clippy-jax train` was started
     argv = [name + equals + at_home(value) for name, equals, value in (argument.partition("=") for argument in argv)]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
@@ -76,7 +79,10 @@ def main(argv: list[str]) -> None:
     config = parse(_CONFIG.value)
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
     # Imported here so that a wrong command is answered at once.
+    import jax
+
     from clippy_jax import processes
+    from clippy_jax.command_line import announce
     from clippy_jax.host_tensorflow import import_tensorflow
 
     import_tensorflow()  # before clu does
@@ -89,6 +95,8 @@ def main(argv: list[str]) -> None:
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
     )
     with processes.failing_together():
+        if jax.process_index() == 0:
+            announce()
         keep_programs(_WORKDIR.value)
         finished = train_and_evaluate(config, _WORKDIR.value)
     if not finished:

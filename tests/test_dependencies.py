@@ -109,8 +109,8 @@ FLOORS = (
     ("weights",),
     ("inference",),
     ("evaluators",),
-    ("analysis",),
     ("shapes",),
+    ("analysis",),
     (
         "divergence",
         "train",

@@ -18,7 +18,7 @@ from clippy_jax.config import parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-STARTS = ("python", "make", "clippy-jax", "pip", "export")  # what a command begins with
+STARTS = ("python", "make", "clippy-jax", "pip", "export", "bash", "sbatch", "kubectl")  # what a command begins with
 
 # The beginning of a command, and what stands in for trying it.
 ELSEWHERE = {
@@ -27,6 +27,11 @@ ELSEWHERE = {
     "make benchmark": "half an hour; tests/tools/test_benchmark.py runs each of its commands at its smallest",
     "make test": "this suite",
     "pip install": "needs the network",
+    "bash launch/": "needs the machines; tests/test_launch.py starts the scripts with other programs in their places",
+    "sbatch ": "needs Slurm; tests/test_launch.py checks the script",
+    "kubectl ": "needs Kubernetes; tests/test_launch.py reads the file",
+    "export XLA_PYTHON_CLIENT": "JAX's own settings of a GPU's memory",
+    "export JAX_DEBUG_NANS": "JAX's own setting",
     "export GLIBC_TUNABLES": "a setting of the C library, which the Makefile makes too",
 }
 
@@ -63,6 +68,8 @@ def program_and_flags(command: str) -> tuple[str, list[str]]:
             return script.removesuffix(".py").replace("/", "."), flags
         case ["clippy-jax", "train", *flags]:
             return "clippy_jax.main", flags
+        case ["clippy-jax", "analysis", name, *flags]:
+            return f"clippy_jax.analysis.{name}", flags
         case ["clippy-jax", name, *flags]:
             return f"clippy_jax.{name}", flags
     raise AssertionError(f"{command!r} is no program that this test knows; teach it, or say why not in ELSEWHERE")
@@ -95,7 +102,7 @@ def _check_configuration(flags: list[str]) -> None:
 
 def check_files(command: str) -> None:
     """What a command names of the repository is there."""
-    for name in re.findall(r"\b((?:configs|tools|tests|docs)/[\w./-]+\w)", command):
+    for name in re.findall(r"\b((?:configs|tools|tests|docs|launch)/[\w./-]+\w)", command):
         assert (ROOT / name).exists(), f"{command!r}: there is no {name}"
 
 

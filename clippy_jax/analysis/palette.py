@@ -2,9 +2,12 @@
 
 import colorsys
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
+
+from clippy_jax.datasets.vocabulary import BACKGROUND
 
 # Okabe and Ito's colours without black, then those of Paul Tol's "muted" scheme that are farthest from them.
 DISTINCT = ("e69f00 56b4e9 009e73 cc79a7 f0e442 d55e00 0072b2 882255 999933 332288 cc6677 117733 ddcc77 aa4499").split()
@@ -15,6 +18,12 @@ MOST = 256
 def colour(index: int) -> Colour:
     """The RGB colour of the label that is `index`-th in the legend (below 256); the first 14 are the most distinct."""
     return tuple(_colours()[index].tolist())
+
+
+def word_colours(words: Sequence[str]) -> dict[int, Colour]:
+    """A colour for each word by its index; "background" has none."""
+    coloured = [index for index, word in enumerate(words) if word.lower() != BACKGROUND]
+    return {index: colour(position) for position, index in enumerate(coloured)}
 
 
 @functools.cache

@@ -113,11 +113,7 @@ def list_images(
         if not (root / name).is_dir():
             continue
         with reading(root / name):
-            images = sorted(
-                path
-                for path in (root / name).iterdir()
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            )
+            images = list_folder(root / name)
         paths.extend(images)
         labels.extend([label] * len(images))
     if not paths:
@@ -125,6 +121,13 @@ def list_images(
         where = f"; in {root / deeper} are folders: move their images one up" if deeper else ""
         raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))}){where}")
     return tuple(paths), np.array(labels, np.int32)
+
+
+def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images that lie directly in a folder, sorted."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 @dataclasses.dataclass(frozen=True)

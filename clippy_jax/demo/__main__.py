@@ -4,7 +4,6 @@ python -m clippy_jax.demo --checkpoint=runs/shapes
 python -m clippy_jax.demo --checkpoint=clippy_5k.pt --second_checkpoint=runs/b16 --port=8000
 """
 
-import argparse
 import importlib.util
 import os
 import pathlib
@@ -14,20 +13,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line
 
 PROGRAM = "python -m clippy_jax.demo"
 LOOPBACK = "127.0.0.1"
 GRADIO = "gradio>=6.31,<7"
 SHAPES_VOCABULARY = 128  # pieces of text; a checkpoint with no more knows Shapes alone, and no photographs
-EXAMPLES = (__doc__ or "").partition("\n\n")[2]
 
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser(prog=PROGRAM, description="Serves a page on which a checkpoint names the patches of any image.")
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    parser = Parser(PROGRAM, "Serves a page on which a checkpoint names the patches of any image.", __doc__)
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--second_checkpoint", help="another one, to see side by side with the first")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
@@ -45,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_address(args.host, args.port)
     # Imported here so that a wrong command is answered at once.
     import clippy_jax
-    from clippy_jax.demo.embedder import Embedder
+    from clippy_jax.analysis.embedder import Embedder
     from clippy_jax.demo.examples import write_examples
 
+    announce()
     checkpoints = [args.checkpoint, *([args.second_checkpoint] if args.second_checkpoint else [])]
     models = [clippy_jax.load(path, args.tokenizer) for path in checkpoints]
     for path, model in zip(checkpoints, models):

@@ -3,8 +3,8 @@
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from clippy_jax.demo.painting import Colour
-from clippy_jax.demo.segments import Segments
+from clippy_jax.analysis.palette import Colour
+from clippy_jax.analysis.segments import Segments
 
 SHARE = '<span title="of the image\'s pixels">share</span>'
 CONFIDENCE_HELP = "mean probability of the word, among those typed, over the pixels that it names"

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import gradio as gr
 
+from clippy_jax.analysis.embedder import Embedder
+from clippy_jax.analysis.painting import shown_size
 from clippy_jax.demo import appearance, markup, views
-from clippy_jax.demo.embedder import Embedder
 from clippy_jax.demo.examples import Example
-from clippy_jax.demo.painting import shown_size
 from clippy_jax.demo.tabs import ClassificationTab, GroupsTab, Request, SegmentsTab, TwoCheckpointsTab, Update
 from clippy_jax.demo.uploads import MOST_BYTES, open_upload
 from clippy_jax.demo.words import parse_words

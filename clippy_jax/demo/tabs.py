@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 import PIL.Image
 
-from clippy_jax.demo import downloads, markup, views
-from clippy_jax.demo.embedder import Embedder
+from clippy_jax.analysis import segment_files
+from clippy_jax.analysis.embedder import Embedder
+from clippy_jax.demo import markup, views
 
 GROUPS = 5  # to begin with
 HINT = "Click a patch of the image above: what would it be called, and which patches are like it?"
@@ -85,7 +86,7 @@ class SegmentsTab:
         )
         # In Gradio's own folder, which it serves from and clears of old files.
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.overlay.GRADIO_CACHE))
-        paths = downloads.write(folder, request.name, view.image, view.mask, view.summary)
+        paths = segment_files.write(folder, request.name, view.image, view.mask, view.summary)
         buttons = {file: gr.update(value=path, interactive=True) for file, path in zip(self._files, paths)}
         return {self.overlay: paths[0], self._legend: view.figures, **buttons, **self._show_patch(request)}
 

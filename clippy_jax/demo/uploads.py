@@ -4,13 +4,13 @@ import os
 import pathlib
 
 import PIL.Image
-import PIL.ImageOps
 
+from clippy_jax.datasets import image_file
 from clippy_jax.errors import InputError
+from clippy_jax.inference.image import open_image
 
 MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 24_000_000
-PAPER = (255, 255, 255)  # what shows through a transparent image
 
 
 def open_upload(path: str | os.PathLike | None) -> PIL.Image.Image:
@@ -25,21 +25,13 @@ def open_upload(path: str | os.PathLike | None) -> PIL.Image.Image:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path.name} is larger than {MOST_BYTES // 2**20} MB: choose a smaller file")
-        with PIL.Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise InputError(
-                    f"{path.name} has {image.width} x {image.height} pixels: choose an image of at most "
-                    f"{MOST_PIXELS // 10**6} megapixels"
-                )
-            image.load()
-            return _opaque(PIL.ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError):
+        with image_file.open_header(path) as header:
+            width, height = header.size
+        if width * height > MOST_PIXELS:
+            raise InputError(
+                f"{path.name} has {width} x {height} pixels: choose an image of at most "
+                f"{MOST_PIXELS // 10**6} megapixels"
+            )
+        return open_image(image_file.open_image(path))
+    except OSError:
         raise InputError(f"{path.name} cannot be read as an image: choose a JPEG, PNG or WebP file") from None
-
-
-def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    paper = PIL.Image.new("RGBA", image.size, PAPER)
-    return PIL.Image.alpha_composite(paper, image).convert("RGB")

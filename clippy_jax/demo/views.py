@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from clippy_jax.analysis.palette import colour
-from clippy_jax.datasets.vocabulary import BACKGROUND
-from clippy_jax.demo import downloads, markup, painting
-from clippy_jax.demo.embedder import EmbeddedImage, Embedder
-from clippy_jax.demo.groups import group_pixels
-from clippy_jax.demo.segments import Segments, name_pixels, probabilities
-from clippy_jax.demo.similar_patches import patch_at, similarity_to_patch
+from clippy_jax.analysis import painting, segment_files
+from clippy_jax.analysis.embedder import EmbeddedImage, Embedder
+from clippy_jax.analysis.groups import group_pixels
+from clippy_jax.analysis.palette import colour, word_colours
+from clippy_jax.analysis.segments import Segments, name_pixels, probabilities
+from clippy_jax.demo import markup
 
 MOST_NAMES = 5  # of a chosen patch
 
@@ -34,12 +33,6 @@ class SegmentsView(View):
     summary: dict[str, Any]
 
 
-def word_colours(words: Sequence[str]) -> dict[int, painting.Colour]:
-    """A colour for each word by its index; "background" has none."""
-    coloured = [index for index, word in enumerate(words) if word.lower() != BACKGROUND]
-    return {index: colour(position) for position, index in enumerate(coloured)}
-
-
 def segments(
     embedder: Embedder,
     image: PIL.Image.Image,
@@ -55,10 +48,10 @@ def segments(
     painted = painting.overlay(image, found.labels, colours, opacity)
     grid = embedded.patches.shape[:2]
     if point is not None:
-        painted = painting.mark_patch(painted, patch_at(point, grid), grid)
+        painted = painting.mark_patch(painted, embedded.patch_at(point), grid)
     figures = markup.segments_table(found, words, colours) + markup.note(_seen_as(embedded))
-    mask = downloads.index_mask(found, colours)
-    summary = downloads.summary(found, words, colours, embedder.name, embedded.fed)
+    mask = segment_files.index_mask(found, colours)
+    summary = segment_files.summary(found, words, colours, embedder.name, embedded.fed)
     return SegmentsView(painted, figures, mask, summary)
 
 
@@ -72,9 +65,9 @@ def patch(
     """What the patch under a point would be called, and a heat map of the patches that are like it."""
     embedded = embedder.image(image, resolution)
     grid = embedded.patches.shape[:2]
-    chosen = patch_at(point, grid)
+    chosen = embedded.patch_at(point)
     names = probabilities(embedder.words(words) @ embedded.patches[chosen], embedder.logit_scale)
-    similar = similarity_to_patch(embedded.patches, chosen)
+    similar = embedded.similarity_to_patch(chosen)
     painted = painting.mark_patch(painting.heat_map(image, similar), chosen, grid)
     note = f"Cosine with the framed patch: from {similar.min():.2f} (dark) to {similar.max():.2f} (bright)."
     return View(painted, markup.probabilities_table(words, names, MOST_NAMES) + markup.note(note))

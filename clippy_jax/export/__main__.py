@@ -1,10 +1,10 @@
 r"""A model to carry away.
 
-python -m clippy_jax.export stablehlo --checkpoint=runs/b16 --output=b16_stablehlo --image_size=224 --image_size=448x336
-python -m clippy_jax.export onnx      --checkpoint=runs/b16 --output=b16_onnx
-python -m clippy_jax.export web       --checkpoint=runs/b16 --output=b16_web --words=words.txt
+python -m clippy_jax.export onnx --checkpoint=runs/b16 --output=b16_onnx
 
-Each writes a folder whose README.md says how to use it.
+python -m clippy_jax.export web  --checkpoint=runs/b16 --output=b16_web --words=words.txt
+
+The folders have a README.md that says how to use them.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.config import ImageTowerConfig, check_image_size
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import check_output, complete_or_nothing
@@ -25,19 +25,49 @@ if TYPE_CHECKING:
 TEXT_LENGTHS = (16, 77, 256)
 
 # What each command needs beyond the package, by the names to import.
-NEEDED = {"stablehlo": ("flatbuffers",), "onnx": ("onnx", "onnxruntime"), "web": ("onnx", "onnxruntime")}
+NEEDED = {
+    "stablehlo": ("flatbuffers",),
+    "onnx": ("onnx", "onnxruntime"),
+    "web": ("onnx", "onnxruntime"),
+    "safetensors": (),
+    "torch": ("torch",),
+}
+# The paragraphs of commands that a command's help ends with.
+EXAMPLES = {
+    "stablehlo": """python -m clippy_jax.export stablehlo --checkpoint=runs/b16 --output=b16_stablehlo
+
+python -m clippy_jax.export stablehlo --checkpoint=clippy_5k.pt --output=clippy_stablehlo \\
+    --image_size=224 --image_size=448x336 --text_length=77""",
+    "onnx": """python -m clippy_jax.export onnx --checkpoint=runs/b16 --output=b16_onnx
+
+python -m clippy_jax.export onnx --checkpoint=clippy_5k.pt --tokenizer=sentence-t5-base/ --output=clippy_onnx""",
+    "web": """python -m clippy_jax.export web --checkpoint=runs/b16 --words=words.txt --output=b16_web
+
+python -m clippy_jax.export web --checkpoint=runs/b16 --words=words.txt --output=b16_web \\
+    --runtime=onnxruntime-web-1.30.0.tgz --force""",
+    "safetensors": """python -m clippy_jax.export safetensors --checkpoint=runs/b16 --output=b16.safetensors
+
+python -m clippy_jax.export safetensors --checkpoint=clippy_5k.pt --output=clippy_5k.safetensors --force""",
+    "torch": """python -m clippy_jax.export torch --checkpoint=runs/b16 --output=b16.pt
+
+python -m clippy_jax.export torch --checkpoint=b16.safetensors --output=b16.pt --force""",
+}
 
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser("python -m clippy_jax.export", "Writes a model as a folder that runs without this package.")
+    parser = Parser("python -m clippy_jax.export", "Writes a model as what runs without this package.", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     about = {
         "stablehlo": "Programs for JAX alone, on CPUs, NVIDIA GPUs and TPUs.",
         "onnx": "Both towers as ONNX files, for images and batches of any size.",
         "web": "A page that segments images in the browser, without a server behind it.",
+        "safetensors": "The tensors of clippy_5k.pt, by the same names, as one safetensors file.",
+        "torch": "A file as clippy_5k.pt, which the public PyTorch code loads strictly.",
     }
-    stablehlo, _, web = (commands.add_parser(name, description=text, help=text) for name, text in about.items())
+    for name, text in about.items():
+        commands.add_parser(name, description=text, help=text, documentation=EXAMPLES[name])
+    stablehlo, web = commands.choices["stablehlo"], commands.choices["web"]
     stablehlo.add_argument(
         "--image_size",
         action="append",
@@ -57,22 +87,28 @@ def flags() -> Parser:
         metavar="PATH",
         help="npm package onnxruntime-web, a folder or .tgz; by default node_modules/onnxruntime-web, else from npm",
     )
-    for command in commands.choices.values():
+    for name, command in commands.choices.items():
         command.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
-        command.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
-        command.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
+        if name not in ("safetensors", "torch"):
+            command.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
+        command.add_argument("--output", required=True, metavar="DIR", help="the folder or file to make")
         command.add_argument("--force", action="store_true", help="replace what is at --output")
     return parser
 
 
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Checks the command, loads the model and writes the folder."""
+    """Checks the command, loads the model and writes the folder or file."""
     args = flags().parse_args(arguments)
     check_output(args.output, args.force)
     for name in NEEDED[args.command]:
         if importlib.util.find_spec(name) is None:
             raise InputError(f"export {args.command} needs {name}, which is not installed; pip install {name}")
+    announce(devices=False)
+    if args.command in ("safetensors", "torch"):
+        _write_tensors(args)
+        print(f"written: {args.output}")
+        return
     {"stablehlo": _stablehlo, "onnx": _onnx, "web": _web}[args.command](args)
     print(f"written: {args.output}; its README.md says how to use it")
 
@@ -117,6 +153,15 @@ def _web(args: argparse.Namespace) -> None:
     with complete_or_nothing(args.output, args.force) as folder:
         pathlib.Path(folder).mkdir()
         write_web(pathlib.Path(folder), model, words, runtime)
+
+
+def _write_tensors(args: argparse.Namespace) -> None:
+    """The file that `convert to-torch` writes, without the optimizer's state."""
+    from clippy_jax.weights import load_checkpoint, write_clippy, write_clippy_safetensors
+
+    checkpoint = load_checkpoint(args.checkpoint, with_moments=False)
+    with complete_or_nothing(args.output, args.force) as path:
+        (write_clippy if args.command == "torch" else write_clippy_safetensors)(path, checkpoint)
 
 
 def _load(args: argparse.Namespace) -> "Model":

@@ -11,11 +11,15 @@ from jaxtyping import UInt8
 from clippy_jax.datasets import image_file
 from clippy_jax.errors import InputError
 
+PAPER = (255, 255, 255)  # what shows through a transparent image
+
 Image = str | os.PathLike | PIL.Image.Image | UInt8[np.ndarray, "H W 3"]
 
 
 def open_image(image: Image) -> PIL.Image.Image:
     """An image from a path, of Pillow or from an array, in RGB and the way up that its camera noted (EXIF).
+
+    What is transparent shows white paper.
 
     Raises:
       InputError: the file does not exist or cannot be read as an image.
@@ -36,4 +40,9 @@ def open_image(image: Image) -> PIL.Image.Image:
             raise InputError(f"{path} cannot be read as an image{reason}") from None
     if not isinstance(image, PIL.Image.Image):
         raise ValueError(f"an image must be a path, a Pillow image or a uint8 array, not {type(image).__name__}")
-    return image_file.upright(image).convert("RGB")
+    image = image_file.upright(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    paper = PIL.Image.new("RGBA", image.size, PAPER)
+    return PIL.Image.alpha_composite(paper, image).convert("RGB")

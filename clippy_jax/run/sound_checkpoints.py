@@ -60,7 +60,7 @@ def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, An
     try:
         saved = json.loads((folder / _METADATA).read_text())["custom_metadata"].get(_KEY)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-            description = reader.metadata(folder / ITEM).item_metadata
+            description = handler.metadata(folder / ITEM)  # the reader would look for more, and warn
             if description is None:
                 raise Damaged("what it holds cannot be read")
             tree = description.tree

@@ -1,6 +1,8 @@
 """Renders the embedded data set in the formats of the real data.
 
 python -m clippy_jax.shapes --output=data/shapes
+
+python -m clippy_jax.shapes --output=data/small --train_pairs=2000 --evaluation_images=100 --image_size=96
 """
 
 import argparse
@@ -8,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import exit_with_one_line
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
@@ -28,7 +30,9 @@ def _at_least(smallest: int) -> Callable[[str], int]:
 
 def flags() -> Parser:
     """The flags of this program."""
-    parser = Parser("python -m clippy_jax.shapes", "Renders the embedded data set in the formats of the real data.")
+    parser = Parser(
+        "python -m clippy_jax.shapes", "Renders the embedded data set in the formats of the real data.", __doc__
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder to write to; left alone if it is complete")
     for flag, smallest, meaning in (
         ("train_pairs", 1, "training images with captions"),
@@ -47,6 +51,7 @@ def main() -> None:
     arguments = vars(flags().parse_args())
     output = arguments.pop("output")
     settings = Settings(**arguments)
+    announce(devices=False)
     start = time.monotonic()
     if write_dataset(output, settings):
         print(f"Shapes rendered in {time.monotonic() - start:.0f} s; have a look at {output / 'preview.png'}")

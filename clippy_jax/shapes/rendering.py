@@ -33,10 +33,19 @@ class Picture:
         return file.getvalue()
 
 
-def render(scene: Scene, image_size: int, rng: np.random.Generator) -> Picture:
-    """Draws `scene` as an image of `image_size` pixels a side; `rng` decides on looks, light and noise."""
+def render(
+    scene: Scene, image_size: int, rng: np.random.Generator, place_rng: np.random.Generator | None = None
+) -> Picture:
+    """Draws `scene` as an image of `image_size` pixels a side.
+
+    Args:
+      scene: what to draw.
+      image_size: pixels along each side.
+      rng: decides on looks, light and noise.
+      place_rng: decides on the place instead, so that `rng` gives the same objects and light on every place.
+    """
     light = rng.uniform(-1, 1), rng.uniform(-1, -0.3)  # where the light comes from: left or right, always above
-    canvas = PLACES[scene.place](image_size, rng)
+    canvas = PLACES[scene.place](image_size, rng if place_rng is None else place_rng)
     mask = np.zeros((image_size, image_size), np.uint8)
     for placed in scene.objects:
         colours, cover = _draw(placed, image_size, light, rng)

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,21 +16,10 @@ import pytest
 
 pytest.importorskip("gradio", reason='the page needs Gradio: pip install "gradio>=6.31,<7"')
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by: pip install playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+
+from tests.browser import DESKTOP, PHONE, SLOWEST_SECONDS, chromium  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[2]
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SLOWEST_SECONDS = 30  # for a machine with much else to do
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +43,8 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        with driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS) as browser:
-            yield browser
+    with chromium() as browser:
+        yield browser
 
 
 class Visitor:
@@ -74,12 +61,12 @@ class Visitor:
     def sees(self, element, *texts):
         """Waits until all of the texts stand in an element."""
         for text in texts:
-            playwright.expect(self.page.locator(element)).to_contain_text(text, timeout=1000 * SLOWEST_SECONDS)
+            playwright.expect(self.page.locator(element)).to_contain_text(text)
 
     def sees_first(self, element, text):
         """Waits until a text stands in the first row of an element's table."""
         row = self.page.locator(f"{element} tbody tr").first
-        playwright.expect(row).to_contain_text(text, timeout=1000 * SLOWEST_SECONDS)
+        playwright.expect(row).to_contain_text(text)
 
     def upload(self, path):
         self.page.locator("#image button[aria-label='Remove Image']").click()

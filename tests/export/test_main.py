@@ -6,11 +6,13 @@ import pathlib
 import re
 import shlex
 
+import jax
 import numpy as np
 import pytest
 
 from clippy_jax.export.__main__ import NEEDED, flags, main
 from clippy_jax.export.onnxruntime_web import PACKAGE
+from clippy_jax.weights import load_checkpoint
 
 for package in sorted({name for names in NEEDED.values() for name in names}):
     pytest.importorskip(package, reason=f"{package} is not installed")
@@ -50,6 +52,16 @@ def test_onnx_writes_both_towers_and_the_tokenizer(checkpoint, model, tmp_path, 
     np.testing.assert_allclose(embeddings, model.encode_text(texts), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("command, name", [("torch", "model.pt"), ("safetensors", "model.safetensors")])
+def test_tensors_load_as_the_same_model(checkpoint, model, spiece_folder, tmp_path, command, name):
+    """And a second export, of the file, has the same tensors."""
+    main([command, f"--checkpoint={checkpoint}", f"--output={tmp_path}/{name}"])
+    main([command, f"--checkpoint={tmp_path}/{name}", f"--output={tmp_path}/again{name}"])
+    first, second = (load_checkpoint(str(tmp_path / file), with_moments=False) for file in (name, f"again{name}"))
+    for params in (first.params, second.params):
+        jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(model.params))
+
+
 def test_a_folder_is_replaced_by_force_alone(checkpoint, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").touch()
@@ -60,7 +72,7 @@ def test_a_folder_is_replaced_by_force_alone(checkpoint, tmp_path, capsys):
     assert not (tmp_path / "model" / "old").exists()
 
 
-@pytest.mark.parametrize("command", ["stablehlo", "onnx", "web"])
+@pytest.mark.parametrize("command", ["stablehlo", "onnx", "web", "torch"])
 def test_a_missing_package_is_named_with_its_pip_line(command, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
     for name in NEEDED[command]:

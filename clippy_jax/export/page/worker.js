@@ -52,6 +52,8 @@ async function open({ file }) {
     throw new Error(`${file.name} has ${width} x ${height} pixels; make it smaller than 40 megapixels`);
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // what shows through a transparent image
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   const pixels = context.getImageData(0, 0, width, height).data;
   const [fedWidth, fedHeight] = fedSize(width, height, settings);

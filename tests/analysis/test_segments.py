@@ -4,10 +4,10 @@ import pytest
 import scipy.special
 import torch
 
-from clippy_jax.demo.embedder import Embedder
-from clippy_jax.demo.segments import name_pixels, probabilities
+from clippy_jax.analysis.embedder import Embedder
+from clippy_jax.analysis.segments import name_pixels, probabilities
 from clippy_jax.inference import Model
-from tests.demo.colour_model import ColourModel
+from tests.analysis.colour_model import ColourModel
 
 
 @pytest.mark.parametrize("size", [(64, 64), (130, 200), (5, 3), (1, 1)])

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from clippy_jax.demo.segments import Segments, name_pixels
+from clippy_jax.analysis.segments import Segments, name_pixels
 from clippy_jax.evaluators.patch_groups import centre_similarities
 
 _centre_similarities = jax.jit(centre_similarities, static_argnames="centres")

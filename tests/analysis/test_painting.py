@@ -2,7 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from clippy_jax.demo import painting
+from clippy_jax.analysis import painting
 
 GREY = PIL.Image.new("RGB", (64, 32), (100, 100, 100))
 LABELS = np.repeat([[0, 1]], 32, axis=0).repeat(32, axis=1).astype(np.uint8)

@@ -1,6 +1,7 @@
 """A label for every pixel of an image, how much of the image each covers, and how sure of it the model is."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +22,18 @@ class Segments:
     labels: UInt8[np.ndarray, "H W"]
     shares: Float[np.ndarray, "C"]
     confidences: Float[np.ndarray, "C"]
+
+    def folded(self, class_of: Sequence[int]) -> "Segments":
+        """The same with each class turned into another one; several may become one.
+
+        Args:
+          class_of: what each class becomes.
+        """
+        classes = max(class_of) + 1
+        shares = np.bincount(class_of, weights=self.shares, minlength=classes)
+        confidences = np.bincount(class_of, weights=self.shares * self.confidences, minlength=classes)
+        labels = np.asarray(class_of, np.uint8)[self.labels]
+        return Segments(labels, shares, np.divide(confidences, shares, out=np.zeros(classes), where=shares > 0))
 
 
 def probabilities(similarities: Float[np.ndarray, "... C"], logit_scale: float) -> Float[np.ndarray, "... C"]:

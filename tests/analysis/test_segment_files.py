@@ -3,8 +3,8 @@ import json
 import numpy as np
 import PIL.Image
 
-from clippy_jax.demo import downloads
-from clippy_jax.demo.segments import name_pixels
+from clippy_jax.analysis import segment_files
+from clippy_jax.analysis.segments import name_pixels
 
 WORDS = ["red", "background", "blue"]
 COLOURS = {0: (230, 159, 0), 2: (86, 180, 233)}
@@ -15,8 +15,8 @@ def test_files_hold_the_labels_and_the_figures(tmp_path):
     similarities[0, 0, 0] = similarities[0, 1:, 1] = 1
     segments = name_pixels(similarities, 50.0, 20, 40)
     overlay = PIL.Image.new("RGB", (10, 10))
-    figures = downloads.summary(segments, WORDS, COLOURS, "runs/x", (96, 192))
-    paths = downloads.write(tmp_path, "image", overlay, downloads.index_mask(segments, COLOURS), figures)
+    figures = segment_files.summary(segments, WORDS, COLOURS, "runs/x", (96, 192))
+    paths = segment_files.write(tmp_path, "image", overlay, segment_files.index_mask(segments, COLOURS), figures)
     assert [path.rpartition("/")[2] for path in paths] == ["image_overlay.png", "image_mask.png", "image_segments.json"]
 
     mask = PIL.Image.open(paths[1])

@@ -1,4 +1,4 @@
-"""The files that a visitor can carry away: the overlay, the index mask, and the figures as JSON."""
+"""The files that hold the segments of an image: the overlay, the palette mask, and the figures as JSON."""
 
 import json
 import pathlib
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import PIL.Image
 
-from clippy_jax.demo.painting import Colour
-from clippy_jax.demo.segments import Segments
-
-UNCOLOURED = (128, 128, 128)
+from clippy_jax.analysis.painting import UNCOLOURED
+from clippy_jax.analysis.palette import Colour
+from clippy_jax.analysis.segments import Segments
+from clippy_jax.whole_files import complete_or_nothing, write_text
 
 
 def index_mask(segments: Segments, colours: Mapping[int, Colour]) -> PIL.Image.Image:
@@ -45,9 +45,19 @@ def summary(
 
 
 def write(folder: pathlib.Path, stem: str, overlay: PIL.Image.Image, mask: PIL.Image.Image, figures: dict) -> list[str]:
-    """Writes the three files into a folder; returns their paths, in that order."""
+    """Writes the three files into a folder, replacing what is there; returns their paths, in that order.
+
+    Raises:
+      InputError: a file cannot be written.
+    """
     paths = [folder / f"{stem}_{kind}" for kind in ("overlay.png", "mask.png", "segments.json")]
-    overlay.save(paths[0], compress_level=1)  # a visitor waits for it; smaller files take several times as long
-    mask.save(paths[1])
-    paths[2].write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    write_png(paths[0], overlay)
+    write_png(paths[1], mask)
+    write_text(paths[2], json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     return [str(path) for path in paths]
+
+
+def write_png(path: pathlib.Path, image: PIL.Image.Image) -> None:
+    """Writes an image, quickly rather than small: someone waits, and smaller files take several times as long."""
+    with complete_or_nothing(path, force=True) as temporary:
+        image.save(temporary, format="PNG", compress_level=1)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from clippy_jax.demo.groups import group_pixels
+from clippy_jax.analysis.groups import group_pixels
 
 
 def test_groups_are_the_largest_first_and_none_is_empty(embedder, red_and_lime):
