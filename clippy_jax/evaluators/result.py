@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -70,6 +70,35 @@ class Result(abc.ABC):
         ratios = {} if self.counts is None else self.counts.figures
         fields = dataclasses.asdict(dataclasses.replace(self, counts=None)) | {"counts": ratios}
         return self.figures() | {"intervals": self.intervals} | fields
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteResult(Result):
+    """The results of several data sets, by name."""
+
+    parts: dict[str, Result]
+
+    @classmethod
+    def of(cls, task: str, folder: str, parts: Mapping[str, Result]) -> Self:
+        """What is said of them together."""
+
+        def said(field: str) -> str:
+            return "; ".join(dict.fromkeys(getattr(part, field) for part in parts.values()))
+
+        return cls(
+            task=task,
+            folder=folder,
+            **{field: said(field) for field in ("protocol", "split", "resolution", "prompt_set")},
+            images=sum(part.images for part in parts.values()),
+            unreadable=sum((part.unreadable for part in parts.values()), ()),
+            parts=dict(parts),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As of every result, save the data sets' own, which `write_results` puts beside it."""
+        values = Result.as_json(dataclasses.replace(self, parts={}))
+        del values["parts"]
+        return values | self.figures()
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

@@ -23,11 +23,11 @@ from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import protocols
+from clippy_jax.evaluators import protocols, published
 from clippy_jax.evaluators.confusion_matrix import confusion_matrix, intersection_over_union
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.image_pass import Size, masked_images
 from clippy_jax.evaluators.intervals import Counts, Ratio
-from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.protocols import COLUMNS, FLAGS, STANDARD, Protocol
 from clippy_jax.evaluators.result import THIS, Result, markdown, percent
 from clippy_jax.inference import Model, label_maps, pamr, sliding_window
@@ -39,31 +39,6 @@ from clippy_jax.models.clippy import normalise_pixels
 
 EPS = 1e-15
 
-# (data set, protocol, split) → (who, mIoU), with the data set's own words and no options. Which of COCO's label sets
-# the paper's "COCO" is, our facts do not say; it is taken for the panoptic one.
-PUBLISHED = {
-    ("PASCAL VOC", "public", "train"): (("public notebook, clippy_5k.pt", 42.107),),
-    ("PASCAL VOC", "standard", "val"): (
-        ("paper, CC-12M", 50.8),
-        ("paper, HQITP-134M", 52.2),
-        ("paper, its CLIP baseline, CC-12M", 17.5),
-    ),
-    ("ADE20K, 150 classes", "standard", "validation"): (
-        ("paper, CC-12M", 13.1),
-        ("paper, HQITP-134M", 13.5),
-        ("paper, its CLIP baseline, CC-12M", 5.0),
-    ),
-    ("COCO panoptic, 133 classes", "standard", "val2017"): (
-        ("paper, CC-12M", 23.8),
-        ("paper, HQITP-134M", 25.5),
-        ("paper, its CLIP baseline, CC-12M", 7.8),
-    ),
-    ("COCO-Object, 80 classes and background", "standard", "val2017"): (
-        ("paper, CC-12M", 28.5),
-        ("paper, HQITP-134M", 32.0),
-        ("paper, its CLIP baseline, CC-12M", 13.2),
-    ),
-}
 PUBLISHED_IMAGE_SIZE = 224
 
 VOC_FLAGS = (
@@ -101,8 +76,9 @@ class SegmentationResult(Result):
         """The means, then every class."""
         rows = [(THIS, *map(self.cell, self.figures()))]
         if self.published_comparable:
-            known = PUBLISHED.get((self.data_set, self.protocol, self.split), ())
-            rows += [(who, miou, None, None) for who, miou in known]
+            measured = f"{self.data_set}, {self.protocol}, {self.split}"
+            if measured in published.tables()["segmentation"].columns:
+                rows += [(who, miou, None, None) for who, miou in published.rows("segmentation", measured)]
         if self.column:
             place = COLUMNS.index(self.column)
             of_method = self.options.published.items()
