@@ -108,8 +108,21 @@ FLOORS = (
     ("inference",),
     ("evaluators",),
     ("analysis",),
+    ("report",),
     ("shapes",),
-    ("train", "main", "evaluate", "compare", "segment", "convert", "demo", "export", "__init__", "__main__"),
+    (
+        "train",
+        "main",
+        "evaluate",
+        "compare",
+        "reproduce",
+        "segment",
+        "convert",
+        "demo",
+        "export",
+        "__init__",
+        "__main__",
+    ),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

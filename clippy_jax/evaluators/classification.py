@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int32
@@ -25,6 +26,10 @@ class ClassificationResult(Result):
     def published(self) -> Sequence[Sequence[Cell]]:
         """(who, top-1, top-5), where it was measured in the same way."""
         return ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As of every result, and whether published figures were measured in the same way."""
+        return super().as_json() | {"published_comparable": bool(self.published())}
 
     def tables(self) -> list[str]:
         """One table."""

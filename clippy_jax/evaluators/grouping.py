@@ -175,7 +175,7 @@ def _overlaps(
             centres = similarities.shape[-1]
             weights = label_maps.stretched_weights(size, labels.shape, similarities.shape[:2])
             decision = Decision.folding(centres, centres)
-            nearest = label_maps.label_map(similarities, *weights, size, decision)
+            nearest = label_maps.label_map(label_maps.stretched(similarities, *weights), labels.shape, size, decision)
             return count_overlaps(labels, nearest == jnp.arange(centres)[:, None, None])
         attended = patch_groups.attention_masks(maps)
         rows, columns = (

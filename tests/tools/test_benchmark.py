@@ -46,6 +46,7 @@ def run(*arguments, **environment):
         ),
         (("loss", "--steps=2"), 10, {"s", "MB"}),
         (("memory",), 6, {"GB a device"}),
+        (("segmentation",), 3, {"GB a device"}),
         (("choices", "--steps=2"), 3, {"CPU-seconds"}),
         (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 5, {"images per CPU-second", "1 / 255"}),
