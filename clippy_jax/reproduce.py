@@ -7,20 +7,22 @@ kept in `--output`: the same command goes on where it was stopped, and does agai
 changed of. `report.md` and `report.html` say of every blank how to fill it.
 """
 
+import argparse
 import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.evaluators import protocols, published
+from clippy_jax.evaluators import Evaluator, protocols, published
 from clippy_jax.inference import class_embedding_cache, load_model
 from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.report import data_sets, evaluations, pages, sections
+from clippy_jax.report.evaluations import Evaluation, Measured
 from clippy_jax.weights.parameter_digest import parameter_digest
 from clippy_jax.whole_files import complete_or_nothing, write_text
 
@@ -90,8 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nwritten: {args.output / 'report.md'} and {args.output / 'report.html'}")
 
 
-def _measure(args, checkpoint: str, evaluators, folder: str):
-    """The results of a checkpoint, and lines about it."""
+def _measure(
+    args: argparse.Namespace,
+    checkpoint: str,
+    evaluators: Mapping[Evaluation, tuple[pathlib.Path, Evaluator]],
+    folder: str,
+) -> tuple[dict[Evaluation, Measured], list[str]]:
+    """The results of a checkpoint, kept in a folder of that name, and lines about it."""
     model = load_model(checkpoint, args.tokenizer)
     digest = parameter_digest(model.params)
     text_side = (digest, model.config, model.tokenizer.digest())

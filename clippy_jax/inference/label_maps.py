@@ -131,7 +131,9 @@ def refined_label_map(
 
             return best_of(refine(strips(lambda scores: scores, pick)), decision, kept, first)
 
-        nothing = Best(jnp.full(padded, -jnp.inf), jnp.zeros(padded, jnp.int32), jnp.full(padded, -jnp.inf))
+        # Made like the size, which is on as many devices as the scores.
+        none = jnp.full_like(size, -jnp.inf, jnp.float32, shape=padded)
+        nothing = Best(none, jnp.zeros_like(size, jnp.int32, shape=padded), none)
         firsts = jnp.arange(0, names, at_once)
         return jax.lax.scan(lambda found, first: (found.or_better(some(first)), None), nothing, firsts)[0]
 

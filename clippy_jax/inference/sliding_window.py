@@ -220,6 +220,7 @@ def _probabilities(
 
         return jax.lax.cond(inside.any(), add_window, lambda total: total, total)
 
-    nothing = jnp.zeros((len(rows), sides[1].length, scores.shape[-1] + 1))  # the last counts windows
+    # The last counts windows.
+    nothing = jnp.zeros_like(scores, shape=(len(rows), sides[1].length, scores.shape[-1] + 1))
     total = jax.lax.fori_loop(0, counts[0] * counts[1], add, nothing)
     return total[..., :-1] / jnp.maximum(total[..., -1:], 1)
