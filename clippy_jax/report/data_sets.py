@@ -30,7 +30,7 @@ class DataSet:
     @property
     def missing(self) -> str:
         """What to do to have it."""
-        return f"{self.name} is not there: {self.origin}, as `{self.places[0]}` under `--data`"
+        return f"{self.name}: take {self.origin}, as `{self.places[0]}` under `--data`"
 
 
 IMAGENET = DataSet(
@@ -86,8 +86,8 @@ ALL = (
     *(COCO_CAPTIONS, FLICKR30K),
 )
 WDS = (
-    "CLIP_benchmark's data sets are not there: folders such as `wds_cars` (huggingface.co/clip-benchmark) under "
-    "`--data`, or in `wds` there"
+    "CLIP_benchmark's data sets: take folders such as `wds_cars` (huggingface.co/clip-benchmark), under `--data` or in "
+    "`wds` there"
 )
 
 # Evaluation → the data set that it is of.

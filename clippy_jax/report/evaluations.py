@@ -78,10 +78,13 @@ SEGMENTATION = (
     Evaluation("coco_object", STANDARD),
 )
 WATERBIRDS = tuple(Evaluation("waterbirds", scale=scale) for scale in RESOLUTIONS)
-RETRIEVAL = {data: Evaluation("retrieval", of=data.name) for data in (data_sets.COCO_CAPTIONS, data_sets.FLICKR30K)}
+RETRIEVAL = {
+    data_sets.COCO_CAPTIONS: Evaluation("retrieval", of="coco"),
+    data_sets.FLICKR30K: Evaluation("retrieval", of="flickr30k"),
+}
 WDS = Evaluation("wds")
-# What the tables that compare trainings show of each.
-OF_A_TRAINING = (CLASSIFICATION[0], SEGMENTATION[0], GROUPING)
+# What is shown of other trainings.
+OF_A_TRAINING = (CLASSIFICATION[0], SEGMENTATION[0], GROUPING, *WATERBIRDS)
 
 
 def find(root: pathlib.Path, protocols: Sequence[str]) -> dict[Evaluation, pathlib.Path]:
@@ -110,8 +113,8 @@ def run(
 ) -> dict[Evaluation, Measured]:
     """The results of a model: what is kept in the folder and still holds, and the others measured now.
 
-    What is kept holds for the same weights, data folder, options and image size. Each result is kept as soon as it is
-    there, with the counts of each image beside it.
+    What is kept holds for the same weights, options and image size, and data that are not newer. Each result is kept as
+    soon as it is there, with the counts of each image beside it.
 
     Args:
       evaluators: what to measure, on which data.
@@ -125,7 +128,7 @@ def run(
     measured, to_do = {}, []
     for evaluation, (path, _) in evaluators.items():
         about = _about(evaluation, path, model, checkpoint, digest)
-        kept = _kept(folder / f"{evaluation.key}.json", about)
+        kept = _kept(folder / f"{evaluation.key}.json", about, path.stat().st_mtime)
         if kept is None:
             to_do.append(evaluation)
         else:
@@ -146,7 +149,7 @@ def run(
         about = _about(evaluation, path, model, checkpoint, digest)
         file = folder / f"{evaluation.key}.json"
         write_results({evaluation.task: result}, file, **about)
-        measured[evaluation] = _kept(file, about)
+        measured[evaluation] = _kept(file, about, newest=0)
     return {evaluation: measured[evaluation] for evaluation in evaluators}
 
 
@@ -161,10 +164,12 @@ def _about(
     }
 
 
-def _kept(file: pathlib.Path, about: Mapping[str, Any]) -> Measured | None:
-    """A result with its parts, if it is there, complete, and of the same weights, data and options."""
+def _kept(file: pathlib.Path, about: Mapping[str, Any], newest: float) -> Measured | None:
+    """A result with its parts, if it is there, complete, of the same weights and options, and made after `newest`."""
     try:
         results = json.loads(file.read_text("utf-8"))
+        if file.stat().st_mtime < newest:
+            return None
     except (OSError, ValueError):
         return None
     first = next(iter(results.values()), {})

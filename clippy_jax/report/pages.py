@@ -14,7 +14,7 @@ LEGEND = (
 )
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --ours: #0072b218; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -37,7 +37,7 @@ def as_markdown(head: Sequence[str], sections: Sequence[Section]) -> str:
     parts = [f"# {TITLE}", _bullets(head), LEGEND]
     for section in sections:
         parts.append(f"## {section.title}")
-        parts.append(markdown(section.header, section.rows))
+        parts += [markdown(section.header, section.rows)] if section.rows else []
         parts.extend(section.notes)
         if section.figure:
             parts.append(f"![{section.figure.says}]({section.figure.name})")
@@ -51,7 +51,7 @@ def as_html(head: Sequence[str], sections: Sequence[Section]) -> str:
     body = [f"<h1>{html.escape(TITLE)}</h1>", f'<div class="head">{_list(head)}</div>', f"<p>{html.escape(LEGEND)}</p>"]
     for section in sections:
         body.append(f"<h2>{html.escape(section.title)}</h2>")
-        body.append(_table(section))
+        body += [_table(section)] if section.rows else []
         body += [f"<p>{_code(note)}</p>" for note in section.notes]
         if section.figure:
             png = base64.b64encode(section.figure.png).decode()

@@ -71,7 +71,7 @@ def all_sections(
         grouping(results),
         segmentation(results),
         *(comparison(name, results, of_trainings, pooling) for name in training_tables()),
-        waterbirds(results),
+        waterbirds(results, of_trainings),
         *(open_vocabulary(results, protocol) for protocol in asked),
         others(results),
     ]
@@ -104,7 +104,11 @@ def segmentation(results: Results) -> Section:
 def comparison(name: str, results: Results, of_trainings: Mapping[str, Results], pooling: str) -> Section:
     """A table that compares trainings: a row for each that was given, and for this checkpoint."""
     table = published.tables()[name]
-    figures = dict(zip(("ImageNet", "VOC", "Jaccard"), zip(evaluations.OF_A_TRAINING, ("top1", "miou", "jaccard"))))
+    figures = {
+        "ImageNet": (evaluations.CLASSIFICATION[0], "top1"),
+        "VOC": (evaluations.SEGMENTATION[0], "miou"),
+        "Jaccard": (evaluations.GROUPING, "jaccard"),
+    }
 
     def row(who: str, of: Results) -> tuple[Cell, ...]:
         return who, *(_cell(of, *figures[column]) for column in table.columns)
@@ -127,32 +131,33 @@ def comparison(name: str, results: Results, of_trainings: Mapping[str, Results],
     )
 
 
-def waterbirds(results: Results) -> Section:
-    """Each bird on both places at every resolution, and the curve."""
+def waterbirds(results: Results, of_trainings: Mapping[str, Results]) -> Section:
+    """Each bird on both places at every resolution, of every training; and the curves."""
     table = published.tables()["waterbirds"]
-    rows, points = [], []
-    for evaluation in evaluations.WATERBIRDS:
-        if evaluation not in results:
-            continue
-        of = results[evaluation]
-        points.append(_Point(of["image_size"], tuple(BirdAndPlace(**cell) for cell in of["cells"])))
-        for own, other in zip(points[-1].cells[::2], points[-1].cells[1::2]):
-            shares = (percent(own.accuracy), percent(other.accuracy))
-            rows.append(
-                (f"{own.bird}, {of['image_size']} pixels", *shares, _cell(results, evaluation, f"gap_{own.bird}"))
-            )
-    ours = [str(row[0]) for row in rows]
+    rows, curves = [], {}
+    for who, of in {THIS: results, **of_trainings}.items():
+        for evaluation in evaluations.WATERBIRDS:
+            if evaluation not in of:
+                continue
+            size, cells = of[evaluation]["image_size"], [BirdAndPlace(**cell) for cell in of[evaluation]["cells"]]
+            curves.setdefault(who, []).append(_Point(size, cells))
+            for own, other in zip(cells[::2], cells[1::2]):
+                gap = _cell(of, evaluation, f"gap_{own.bird}")
+                named = f"{who}: {own.bird}, {size} pixels"
+                rows.append((named, percent(own.accuracy), percent(other.accuracy), gap))
+    ours = [row[0] for row in rows]
     figure = None
-    if points:
-        lines = resolution_curve.draw({THIS: points})
-        figure = Figure("waterbirds.png", "Accuracy of each bird on each place against resolution", _png(lines))
+    if curves:
+        says = "Accuracy of each bird on each place against resolution"
+        figure = Figure("waterbirds.png", says, _png(resolution_curve.draw(curves)))
     rows += published.rows("waterbirds", *table.columns)
+    measured = [line for who, of in of_trainings.items() for line in _measured(of, evaluations.WATERBIRDS, f"{who}: ")]
     return Section(
         f"{table.title} ({table.source})",
         ("accuracy", *table.columns.values()),
         rows,
         ours,
-        _measured(results, evaluations.WATERBIRDS),
+        _measured(results, evaluations.WATERBIRDS) + measured,
         _missing(results, evaluations.WATERBIRDS),
         _notes(table, results, evaluations.WATERBIRDS[-1:]),
         figure,
@@ -164,7 +169,7 @@ class _Point:
     """Waterbirds at one resolution, as `resolution_curve` takes it."""
 
     image_size: int
-    cells: tuple[BirdAndPlace, ...]
+    cells: Sequence[BirdAndPlace]
 
 
 def open_vocabulary(results: Results, protocol: str) -> Section:
@@ -253,18 +258,12 @@ def _missing(results: Results, used: Sequence[Evaluation]) -> list[str]:
 
 def _notes(table: published.Table, results: Results, used: Sequence[Evaluation]) -> list[str]:
     notes = [table.note] if table.note else []
-    others = [
-        evaluation.key for evaluation in used if evaluation in results and not _is_comparable(results[evaluation])
-    ]
+    others = [one.key for one in used if not results.get(one, {}).get("published_comparable", True)]
     if others:
         notes.append(
             f"Ours of {', '.join(others)} and the published figures are not of the same images, words or resolution."
         )
     return notes
-
-
-def _is_comparable(measured: Measured) -> bool:
-    return bool(measured.get("published_comparable", True))
 
 
 def _dots(of_column: Mapping[str, Measured], others: Mapping[str, Sequence[float | None]]) -> matplotlib.figure.Figure:

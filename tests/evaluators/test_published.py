@@ -31,7 +31,8 @@ TRAININGS = [flags for table in published.tables().values() for flags in table.t
 @pytest.mark.parametrize("flags", TRAININGS)
 def test_the_training_that_a_blank_asks_for_is_one(flags):
     importlib.import_module("clippy_jax.main")
-    argv = ["main", f"--config={RECIPE}", *(flag.replace('"', "") for flag in flags.split())]
+    argv = ["main", f"--config={RECIPE}", "--config.input.train=pairs.tar", "--config.input.tokenizer=t5"]
+    argv += [*(flag.replace('"', "") for flag in flags.split())]
     private = absl.flags.FlagValues()
     values = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
     private(argv)

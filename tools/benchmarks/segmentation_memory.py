@@ -12,7 +12,7 @@ from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
 
 # width and height of the image in pixels, protocols
-SIZES = {"b16": ((2048, 1024), None), "tiny": ((128, 96), ("standard", "naclip", "dinotxt"))}
+SIZES = {"b16": ((2048, 1024), None), "tiny": ((2048, 1024), ("naclip", "dinotxt"))}
 IMAGE_SIZE, PATCH_SIZE = 224, 16
 NAMES = label_layouts.COCO_STUFF.vocabulary  # 171
 PACKAGES = ("jax", "jaxlib")
