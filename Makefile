@@ -1,5 +1,6 @@
 # make demo       data → training → evaluation → picture, on a laptop, with nothing but Python and this file
 # make test       the whole test suite
+# make report     the paper's tables on the demo's model and data, as a page
 # make ablation   the demo's model with four poolings: accuracy, segmentation, grouping, and what the background does
 # make benchmark  our speed beside PyTorch's
 # make soak       every promise about long runs, tried: kills, damaged checkpoints, full disks, rotten data, hostile files
@@ -19,10 +20,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTHON_VERSION = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: demo ablation test benchmark soak errors lint lock licences audit clean
+.PHONY: demo report ablation test benchmark soak errors lint lock licences audit clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py --install_seconds=$$(cat .venv/installed)
+
+# With every pooling that `make demo` and `make ablation` have trained; the demo comes first where it has not run.
+report: .venv/installed
+	test -f runs/shapes/results.json || $(MAKE) demo
+	$(BIN)/python -m clippy_jax.reproduce --checkpoint=runs/shapes --data=data/shapes --output=runs/report \
+		--segmentation_protocols=standard \
+		$$(for pooling in max_with_cls avg cls; do \
+			test -d runs/shapes-$$pooling && echo --training=$$pooling=runs/shapes-$$pooling; done)
 
 ablation: .venv/installed
 	$(BIN)/python tools/ablation.py

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("clippy_jax.main", "train on image-caption pairs, or continue a run"),
     "evaluate": ("clippy_jax.evaluate", "measure a checkpoint: classification, segmentation, grouping, retrieval"),
     "compare": ("clippy_jax.compare", "say which differences between two evaluations are real"),
+    "reproduce": ("clippy_jax.reproduce", "the paper's tables in one report, yours beside the published figures"),
     "segment": ("clippy_jax.segment", "colour the pixels of images by your words"),
     "convert": ("clippy_jax.convert", "weights between PyTorch and this project, both ways"),
     "demo": ("clippy_jax.demo", "a web page: an image and words in, coloured segments out"),

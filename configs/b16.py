@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 EVALUATIONS = (
     "imagenet",
     "imagenet_v2",
+    "wds",
     "open_vocabulary",
     "voc",
     "voc20",

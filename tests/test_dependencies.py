@@ -111,6 +111,7 @@ FLOORS = (
     ("evaluators",),
     ("shapes",),
     ("analysis",),
+    ("report",),
     (
         "divergence",
         "train",
@@ -119,6 +120,7 @@ FLOORS = (
         "prove_resume",
         "evaluate",
         "compare",
+        "reproduce",
         "segment",
         "convert",
         "demo",

@@ -24,6 +24,7 @@ STARTS = ("python", "make", "clippy-jax", "pip", "export", "bash", "sbatch", "ku
 ELSEWHERE = {
     "make demo": "12 minutes; test_main, test_evaluate, test_segment and tests/shapes run its stages at their smallest",
     "make ablation": "half an hour; tests/tools/test_ablation.py runs it with the trainings replaced",
+    "make report": "needs a demo; tests/test_reproduce.py runs its program",
     "make benchmark": "half an hour; tests/tools/test_benchmark.py runs each of its commands at its smallest",
     "make test": "this suite",
     "pip install": "needs the network",

@@ -1,99 +1,171 @@
-"""What the pooling does: the demo's model trained with four of them, same data, same steps, same everything else.
+r"""What the pooling does: the demo's model trained with four of them, same data, same steps, same everything else.
 
-`make ablation` calls it. It goes on from whatever `make demo` or an earlier ablation left in `runs/`, prints one table
-(the paper's ablation of the pooling, and its Waterbirds gap, in miniature), and writes `runs/ablation/results.json` and
-`runs/ablation/segments.png`: scenes with the segments that each pooling finds in them.
+python tools/ablation.py --seeds=5 --output=benchmarks/ablation.json
+
+`make ablation` calls it with one seed. It goes on from whatever `make demo` or an earlier ablation left in `runs/`, run
+by run, so that it can be interrupted or done in parts (`--poolings`). The settings of the data and of the training were
+chosen on Shapes' `val` lists; the figures are of the `test` lists, which no setting was chosen on. `runs/ablation`
+keeps the results of each run with the counts of each image (for `clippy_jax.compare`) and `segments.png`: scenes with
+the segments that each pooling finds in them. The table and the JSON are of all runs that have results there.
 """
 
+import json
 import pathlib
+import statistics
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import matplotlib.figure  # noqa: E402
+import scipy.stats  # noqa: E402
 
 import clippy_jax  # noqa: E402
 from clippy_jax.analysis import segment_sheet  # noqa: E402
+from clippy_jax.command_line import Parser  # noqa: E402
 from clippy_jax.datasets import label_layouts, segmentation_tree  # noqa: E402
+from clippy_jax.errors import InputError, exit_with_one_line  # noqa: E402
 from clippy_jax.evaluators import (  # noqa: E402
     Evaluator,
     Grouping,
-    Result,
     Segmentation,
     Waterbirds,
     ZeroShotClassification,
+    published,
     write_json,
 )
-from clippy_jax.evaluators.result import markdown, percent  # noqa: E402
+from clippy_jax.evaluators.intervals import CONFIDENCE  # noqa: E402
+from clippy_jax.evaluators.result import markdown, write_results  # noqa: E402
 from clippy_jax.inference import Model  # noqa: E402
 from clippy_jax.segment import scenes  # noqa: E402
 from clippy_jax.weights.parameter_digest import parameter_digest  # noqa: E402
 from tools import demo  # noqa: E402
 
-WORKDIRS = {
-    "max": demo.WORKDIRS["max"],
-    "max_with_cls": "runs/shapes-max_with_cls",
-    "avg": "runs/shapes-avg",
-    "cls": demo.WORKDIRS["cls"],
-}
-OUTPUT = pathlib.Path("runs/ablation")
+POOLINGS = ("max", "max_with_cls", "avg", "cls")
+FOLDER = pathlib.Path("runs/ablation")
 BATCH_SIZE = 64
 SCENES = 6  # those of the demo's sheet
 
-# (pooling, ImageNet top-1, VOC mIoU, VOC Jaccard): the paper's ablation of the pooling, CC-12M
-PUBLISHED = (
-    ("paper, max", 42.3, 50.8, 47.5),
-    ("paper, avg", 44.0, 11.6, 38.1),
-    ("paper, cls", 46.0, 4.0, 40.4),
-)
+# Heading of the table → (evaluation, figure)
+FIGURES = {
+    "accuracy": ("classification", "top1"),
+    "mIoU": ("segmentation", "miou"),
+    "Jaccard": ("grouping", "jaccard"),
+    "gap of the landbird": ("waterbirds", "gap_landbird"),
+    "gap of the waterbird": ("waterbirds", "gap_waterbird"),
+}
 
 
-def main() -> None:
-    """Runs every stage: data, four trainings, their evaluation, the sheet and the table."""
-    seconds = {"data": demo.render()}
-    for pooling, workdir in WORKDIRS.items():
-        seconds[f"train {pooling}"] = demo.train(pooling, workdir)
+def flags() -> Parser:
+    """The program's flags."""
+    parser = Parser("python tools/ablation.py", "The demo's model with several poolings, compared over seeds.")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each pooling, with the seeds 0, 1, ... (1)")
+    parser.add_argument("--poolings", default=",".join(POOLINGS), help="those to train now, with commas (%(default)s)")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=FOLDER / "results.json", help="JSON of the table (%(default)s)"
+    )
+    return parser
 
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+
+@exit_with_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs every stage: data, the trainings, their evaluation, the sheet and the table."""
+    args = flags().parse_args(arguments)
+    poolings = args.poolings.split(",")
+    if args.seeds < 1 or set(poolings) - set(POOLINGS):
+        raise InputError(f"--seeds must be at least 1 and --poolings some of {','.join(POOLINGS)}")
+    demo.render()
+    data = json.loads(pathlib.Path(demo.DATA, "dataset.json").read_text())
     evaluators = {
-        "classification": ZeroShotClassification(f"{demo.DATA}/imagenet/val"),
-        "segmentation": Segmentation(f"{demo.DATA}/voc"),
-        "grouping": Grouping(f"{demo.DATA}/voc"),
+        "classification": ZeroShotClassification(f"{demo.DATA}/imagenet/test"),
+        "segmentation": Segmentation(f"{demo.DATA}/voc", split="test"),
+        "grouping": Grouping(f"{demo.DATA}/voc", split="test"),
         "waterbirds": Waterbirds(f"{demo.DATA}/waterbirds"),
     }
-    results, figures, models = {}, {}, {}
-    for pooling, workdir in WORKDIRS.items():
-        print(f"\n{workdir}", flush=True)
-        start = time.monotonic()
-        model = models[pooling] = clippy_jax.load(workdir)
-        results[pooling] = evaluate(model, evaluators)
-        checkpoint = {"checkpoint": workdir, "checkpoint_digest": parameter_digest(model.params)}
-        figures[pooling] = {name: checkpoint | result.as_json() for name, result in results[pooling].items()}
-        seconds[f"evaluate {pooling}"] = round(time.monotonic() - start, 1)
-    sheet(models).savefig(OUTPUT / "segments.png")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.seeds):
+        for pooling in poolings:
+            folder = workdir(pooling, seed)
+            seconds = demo.train(pooling, folder, seed)
+            evaluate(folder, evaluators, FOLDER / f"{pooling}-{seed}.json", seed=seed, data=data, train_seconds=seconds)
+    first = {pooling: clippy_jax.load(workdir(pooling, 0)) for pooling in poolings}
+    sheet(first).savefig(FOLDER / "segments.png")
 
-    write_json({"pooling": figures, "seconds": seconds}, OUTPUT / "results.json")
-    print(f"\n{table(results)}")
-    print(f"\nFigures and times: {OUTPUT / 'results.json'}\nSegments:          {OUTPUT / 'segments.png'}")
+    summary = summarise(data)
+    write_json(summary, args.output)
+    print(f"\n{table(summary)}\n\nThe table's figures: {args.output}\nSegments:            {FOLDER / 'segments.png'}")
 
 
-def evaluate(model: Model, evaluators: Mapping[str, Evaluator]) -> dict[str, Result]:
-    """Everything that the table shows of one model, on Shapes' held-out scenes."""
+def workdir(pooling: str, seed: int) -> str:
+    """Where a run lies: of the first seed where `make demo` has it."""
+    first = demo.WORKDIRS.get(pooling, f"runs/shapes-{pooling}")
+    return first if seed == 0 else f"runs/shapes-{pooling}-seed{seed}"
+
+
+def evaluate(folder: str, evaluators: Mapping[str, Evaluator], path: pathlib.Path, **about: Any) -> None:
+    """Writes everything that the table shows of one run, unless it was measured with these weights on these data."""
+    model = clippy_jax.load(folder)
+    about |= {"checkpoint": folder, "checkpoint_digest": parameter_digest(model.params)}
+    if path.exists():
+        kept = next(iter(json.loads(path.read_text()).values()))
+        if all(kept.get(key) == about[key] for key in ("checkpoint_digest", "data")):
+            return
+    print(f"\n{folder}", flush=True)
     settings = dict(batch_size=BATCH_SIZE, image_size=model.image_size, progress=True)
-    return {name: evaluator.run(model, **settings) for name, evaluator in evaluators.items()}
+    results = {name: evaluator.run(model, **settings) for name, evaluator in evaluators.items()}
+    write_results(results, path, **about)
 
 
-def table(results: Mapping[str, Mapping[str, Result]]) -> str:
+def summarise(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of all runs on the data set, as shares, with their mean and its interval over the seeds.
+
+    A single run has the interval over images instead.
+    """
+    poolings = {}
+    for pooling in POOLINGS:
+        runs = [json.loads(path.read_text()) for path in sorted(FOLDER.glob(f"{pooling}-[0-9]*.json"))]
+        runs = sorted(
+            (run for run in runs if run["waterbirds"]["data"] == data), key=lambda run: run["waterbirds"]["seed"]
+        )
+        if not runs:
+            continue
+        figures = {}
+        for heading, (evaluation, figure) in FIGURES.items():
+            values = [run[evaluation][figure] for run in runs]
+            one = runs[0][evaluation]["intervals"][figure]
+            figures[heading] = {
+                "mean": statistics.fmean(values),
+                "interval": list(over_seeds(values)) if len(values) > 1 else one,
+                "of_runs": values,
+            }
+        poolings[pooling] = {
+            "seeds": [run["waterbirds"]["seed"] for run in runs],
+            "checkpoint_digests": [run["waterbirds"]["checkpoint_digest"] for run in runs],
+            "figures": figures,
+        }
+    return {"data": dict(data), "lists": "test", "confidence": CONFIDENCE, "poolings": poolings}
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Where the mean over all seeds lies, by Student's t: two values or more."""
+    spread = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.fmean(values) - spread, statistics.fmean(values) + spread
+
+
+def table(summary: Mapping[str, Any]) -> str:
     """A Markdown table in percent: a row for each pooling, then the paper's."""
     rows = []
-    for pooling, of in results.items():
-        shares = of["classification"].top1, of["segmentation"].miou, of["grouping"].jaccard
-        gaps = of["waterbirds"].domain_gap
-        rows.append((pooling, *map(percent, (*shares, *gaps.values()))))
-    rows += [(*row, *[None] * len(gaps)) for row in PUBLISHED]
-    return markdown(("pooling", "accuracy", "mIoU", "Jaccard", *(f"gap of the {bird}" for bird in gaps)), rows)
+    for pooling, of in summary["poolings"].items():
+        cells = [
+            f"{100 * figure['mean']:.1f} [{100 * figure['interval'][0]:.1f}, {100 * figure['interval'][1]:.1f}]"
+            for figure in of["figures"].values()
+        ]
+        rows.append((pooling, str(len(of["seeds"])), *cells))
+    rows += [
+        (who, None, *values, None, None) for who, *values in published.rows("pooling", "ImageNet", "VOC", "Jaccard")
+    ]
+    return markdown(("pooling", "seeds", *FIGURES), rows)
 
 
 def sheet(models: Mapping[str, Model]) -> matplotlib.figure.Figure:

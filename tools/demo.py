@@ -61,11 +61,12 @@ def render() -> float:
     return _run("clippy_jax.shapes", f"--output={DATA}")
 
 
-def train(pooling: str, workdir: str) -> float:
+def train(pooling: str, workdir: str, seed: int = 0) -> float:
     """Trains a model with a pooling, from where an earlier run of it stopped; returns the seconds that took."""
-    return _run(
-        "clippy_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}", f"--config.model.pooling={pooling}"
-    )
+    flags = [f"--workdir={workdir}", f"--config.model.pooling={pooling}"]
+    if seed:
+        flags += [f"--config.seed={seed}", f"--config.input.seed={seed}"]
+    return _run("clippy_jax.main", "--config=configs/shapes.py", *flags)
 
 
 def _run(module: str, *flags: str) -> float:

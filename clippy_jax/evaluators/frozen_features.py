@@ -8,27 +8,16 @@ from jaxtyping import Float, Int32
 
 from clippy_jax.datasets import image_file, image_folder
 from clippy_jax.evaluators import image_pass
-from clippy_jax.evaluators.class_ranks import class_ranks, rank_counts, shares_right
+from clippy_jax.evaluators.classification import ClassificationResult, class_ranks, rank_counts, shares_right
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
-from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureClassificationResult(Result):
-    """Shares of the images whose own class is the first choice, or among the first five."""
+class FeatureClassificationResult(ClassificationResult):
+    """Of a classifier that learned from images."""
 
-    top1: float
-    top5: float
     train_images: int  # that were learned from
-
-    def figures(self) -> dict[str, float]:
-        """Top-1 and top-5."""
-        return {"top1": self.top1, "top5": self.top5}
-
-    def tables(self) -> list[str]:
-        """One table."""
-        return [markdown((self.task, "top-1", "top-5"), [(THIS, self.cell("top1"), self.cell("top5"))])]
 
 
 @dataclasses.dataclass(frozen=True)

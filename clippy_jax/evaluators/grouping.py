@@ -25,10 +25,10 @@ from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.segmentation_tree import SegmentationTree
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import patch_groups
+from clippy_jax.evaluators import patch_groups, published
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.image_pass import Size, masked_images
 from clippy_jax.evaluators.intervals import Counts, Ratio
-from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.result import THIS, Result, markdown
 from clippy_jax.inference import Model, label_maps
 from clippy_jax.inference.background import Decision
@@ -37,14 +37,6 @@ from clippy_jax.input_pipeline import evaluation_image
 Groups = Literal["pca", "attention"]
 INSTANCES = "SegmentationObject"
 LABELS = 256
-
-
-# (who, Jaccard similarity) on PASCAL VOC 2012, groups of patches by PCA
-PUBLISHED = (
-    ("paper, CC-12M", 47.5),
-    ("paper, HQITP-134M", 54.6),
-    ("paper, its CLIP baseline, CC-12M", 37.3),
-)
 PUBLISHED_SETTINGS = ("pca", "val", 224)
 
 
@@ -62,7 +54,7 @@ class GroupingResult(Result):
 
     def tables(self) -> list[str]:
         """One table."""
-        rows = [(THIS, self.cell("jaccard")), *(PUBLISHED if self.published_comparable else ())]
+        rows = [(THIS, self.cell("jaccard")), *(published.rows("grouping", "VOC") if self.published_comparable else ())]
         return [markdown((self.task, "Jaccard"), rows)]
 
 
@@ -183,7 +175,7 @@ def _overlaps(
             centres = similarities.shape[-1]
             weights = label_maps.stretched_weights(size, labels.shape, similarities.shape[:2])
             decision = Decision.folding(centres, centres)
-            nearest = label_maps.label_map(similarities, *weights, size, decision)
+            nearest = label_maps.label_map(label_maps.stretched(similarities, *weights), labels.shape, size, decision)
             return count_overlaps(labels, nearest == jnp.arange(centres)[:, None, None])
         attended = patch_groups.attention_masks(maps)
         rows, columns = (

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float, Int32
 
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.classification import class_ranks, shares_right
 from clippy_jax.evaluators.frozen_features import FeatureClassification
 
 # Weights of the L2 penalty beside the mean cross entropy, strongest first: each fit starts from the one before.

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
 from clippy_jax.evaluators.protocols import COLUMNS, FLAGS, STANDARD
-from clippy_jax.evaluators.result import THIS, Result, markdown, percent
+from clippy_jax.evaluators.result import THIS, SuiteResult, markdown, percent
 from clippy_jax.evaluators.segmentation import Segmentation, SegmentationResult
 from clippy_jax.inference import Model
 
@@ -31,7 +30,7 @@ PLACES: Mapping[LabelLayout, tuple[str, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenVocabularyResult(Result):
+class OpenVocabularyResult(SuiteResult):
     """The results of the data sets that are there, by their columns."""
 
     parts: dict[str, SegmentationResult]
@@ -45,12 +44,6 @@ class OpenVocabularyResult(Result):
         """The mIoU of each data set, and their average."""
         mious = {f"miou_{column}": part.miou for column, part in self.parts.items()}
         return mious if self.average is None else mious | {"average": self.average}
-
-    def as_json(self) -> dict[str, Any]:
-        """As of every result, save the data sets' own, which `write_results` puts beside it."""
-        values = Result.as_json(dataclasses.replace(self, parts={}))
-        del values["parts"]
-        return values | self.figures()
 
     def tables(self) -> list[str]:
         """mIoU of all columns with its intervals and the published rows, then both accuracies."""
@@ -101,18 +94,7 @@ class OpenVocabulary(Evaluator):
         """One after the other."""
         settings = dataclasses.asdict(feeding)
         parts = {column: evaluator.run(model, **settings) for column, evaluator in self._of_column.items()}
-        one = next(iter(parts.values()))
-        return OpenVocabularyResult(
-            task="open-vocabulary segmentation",
-            folder=self._folder,
-            protocol=one.protocol,
-            split=", ".join(dict.fromkeys(part.split for part in parts.values())),
-            resolution="; ".join(dict.fromkeys(part.resolution for part in parts.values())),
-            prompt_set="; ".join(dict.fromkeys(part.prompt_set for part in parts.values())),
-            images=sum(part.images for part in parts.values()),
-            unreadable=sum((part.unreadable for part in parts.values()), ()),
-            parts=parts,
-        )
+        return OpenVocabularyResult.of("open-vocabulary segmentation", self._folder, parts)
 
 
 def _average(values: Sequence[float | None]) -> float | None:

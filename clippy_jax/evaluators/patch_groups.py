@@ -12,7 +12,7 @@ The paper says which components are the centres and how a patch chooses; three t
   the positive side (the convention of scikit-learn's `svd_flip`). A group is what lies in one direction from the mean,
   and an object usually lies farther out than the many patches behind it.
 
-The Jaccard similarity depends on all three (`docs/speed.md`).
+The Jaccard similarity depends on all three (`docs/evaluation.md`).
 """
 
 import jax.numpy as jnp

@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,9 +52,7 @@ class Result(abc.ABC):
     def cell(self, figure: str) -> str | None:
         """A figure in percent with its interval, for a table; None if there is none of that name."""
         value, interval = self.figures().get(figure), self.intervals.get(figure)
-        if value is None or interval is None:
-            return None if value is None else f"{100 * value:.1f}"
-        return f"{100 * value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        return None if value is None else in_percent(value, interval)
 
     def report(self) -> str:
         """The tables, under a line that says how the numbers were measured."""
@@ -72,17 +70,53 @@ class Result(abc.ABC):
         return self.figures() | {"intervals": self.intervals} | fields
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteResult(Result):
+    """The results of several data sets, by name."""
+
+    parts: dict[str, Result]
+
+    @classmethod
+    def of(cls, task: str, folder: str, parts: Mapping[str, Result]) -> Self:
+        """What is said of them together."""
+
+        def said(field: str) -> str:
+            return "; ".join(dict.fromkeys(getattr(part, field) for part in parts.values()))
+
+        return cls(
+            task=task,
+            folder=folder,
+            **{field: said(field) for field in ("protocol", "split", "resolution", "prompt_set")},
+            images=sum(part.images for part in parts.values()),
+            unreadable=sum((part.unreadable for part in parts.values()), ()),
+            parts=dict(parts),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As of every result, save the data sets' own, which `write_results` puts beside it."""
+        values = Result.as_json(dataclasses.replace(self, parts={}))
+        del values["parts"]
+        return values | self.figures()
+
+
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Columns of equal width, words to the left and numbers to the right; None is an empty cell."""
-    cells = [header] + [[row[0], *map(_shown, row[1:])] for row in rows]
+    cells = [header] + [[row[0], *map(shown, row[1:])] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in cells]
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _shown(cell: Cell) -> str:
+def shown(cell: Cell) -> str:
+    """A cell as text: numbers with one digit, None as nothing."""
     return f"{cell:.1f}" if isinstance(cell, float | int) else cell or ""
+
+
+def in_percent(share: float, interval: Sequence[float] | None) -> str:
+    """A share in percent, with its interval if there is one."""
+    low_to_high = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    return f"{100 * share:.1f}{low_to_high}"
 
 
 def percent(share: float | None) -> float | None:

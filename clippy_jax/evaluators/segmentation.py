@@ -8,62 +8,28 @@ predicted out of the mean.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Int32, UInt8
+from jaxtyping import Array, Float, Int32
 
 from clippy_jax.datasets import image_file, label_layouts, segmentation_tree
 from clippy_jax.datasets.label_layouts import LabelLayout
 from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import protocols
-from clippy_jax.evaluators.confusion_matrix import confusion_matrix, intersection_over_union
+from clippy_jax.evaluators import confusion_matrix, protocols, published
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
+from clippy_jax.evaluators.image_pass import Size, masked_images
 from clippy_jax.evaluators.intervals import Counts, Ratio
-from clippy_jax.evaluators.masked_images import Size, masked_images
 from clippy_jax.evaluators.protocols import COLUMNS, FLAGS, STANDARD, Protocol
 from clippy_jax.evaluators.result import THIS, Result, markdown, percent
-from clippy_jax.inference import Model, label_maps, pamr, sliding_window
-from clippy_jax.inference.background import Decision
-from clippy_jax.inference.sliding_window import Side
+from clippy_jax.inference import Model, sliding_window
 from clippy_jax.input_pipeline import evaluation_image
 from clippy_jax.input_pipeline.evaluation_batches import PADDING
-from clippy_jax.models.clippy import normalise_pixels
 
 EPS = 1e-15
 
-# (data set, protocol, split) → (who, mIoU), with the data set's own words and no options. Which of COCO's label sets
-# the paper's "COCO" is, our facts do not say; it is taken for the panoptic one.
-PUBLISHED = {
-    ("PASCAL VOC", "public", "train"): (("public notebook, clippy_5k.pt", 42.107),),
-    ("PASCAL VOC", "standard", "val"): (
-        ("paper, CC-12M", 50.8),
-        ("paper, HQITP-134M", 52.2),
-        ("paper, its CLIP baseline, CC-12M", 17.5),
-    ),
-    ("ADE20K, 150 classes", "standard", "validation"): (
-        ("paper, CC-12M", 13.1),
-        ("paper, HQITP-134M", 13.5),
-        ("paper, its CLIP baseline, CC-12M", 5.0),
-    ),
-    ("COCO panoptic, 133 classes", "standard", "val2017"): (
-        ("paper, CC-12M", 23.8),
-        ("paper, HQITP-134M", 25.5),
-        ("paper, its CLIP baseline, CC-12M", 7.8),
-    ),
-    ("COCO-Object, 80 classes and background", "standard", "val2017"): (
-        ("paper, CC-12M", 28.5),
-        ("paper, HQITP-134M", 32.0),
-        ("paper, its CLIP baseline, CC-12M", 13.2),
-    ),
-}
 PUBLISHED_IMAGE_SIZE = 224
 
 VOC_FLAGS = (
@@ -101,8 +67,9 @@ class SegmentationResult(Result):
         """The means, then every class."""
         rows = [(THIS, *map(self.cell, self.figures()))]
         if self.published_comparable:
-            known = PUBLISHED.get((self.data_set, self.protocol, self.split), ())
-            rows += [(who, miou, None, None) for who, miou in known]
+            measured = f"{self.data_set}, {self.protocol}, {self.split}"
+            if measured in published.tables()["segmentation"].columns:
+                rows += [(who, miou, None, None) for who, miou in published.rows("segmentation", measured)]
         if self.column:
             place = COLUMNS.index(self.column)
             of_method = self.options.published.items()
@@ -153,14 +120,14 @@ class Segmentation(Evaluator):
         def count(pixels, labels, sizes, fed_sizes) -> tuple[Int32[Array, "C C"], Int32[Array, "B 3 C"]]:
             sides = tuple(protocol.side(length, patch_size) for length in pixels.shape[1:3])
             scores = sliding_window.window_scores(model, pixels, fed_sizes, names, sides)
-            how = _How(
+            how = confusion_matrix.How(
                 sides,
                 decision,
                 number_of_classes,
                 protocol.average_probabilities and protocol.scale,
                 protocol.refinements,
             )
-            return _count(scores, pixels, fed_sizes, labels, sizes, how, model.mesh)
+            return confusion_matrix.count(scores, pixels, fed_sizes, labels, sizes, how, model.mesh)
 
         images = self._image_pass(patch_size, feeding)
         confusion = np.zeros((number_of_classes,) * 2, np.int64)
@@ -172,7 +139,7 @@ class Segmentation(Evaluator):
         if not confusion.any():
             raise InputError(f"{tree.folder}: no mask of {tree.split} has a labelled pixel; all are {IGNORED_LABEL}")
         absent = dict(without_pixels=0.0, eps=EPS) if protocol.absent_is_zero else dict(without_pixels=np.nan)
-        ious = intersection_over_union(confusion, **absent)
+        ious = confusion_matrix.intersection_over_union(confusion, **absent)
         labelled = confusion.sum(axis=1)
         accuracies = np.divide(np.diag(confusion), labelled, out=np.full(len(ious), np.nan), where=labelled > 0)
         of = dict(zip(("intersection", "union", "labelled"), np.moveaxis(np.concatenate(of_images), 1, 0)))
@@ -231,72 +198,3 @@ class Segmentation(Evaluator):
 
 def _by_class(classes: Sequence[str], shares: Float[np.ndarray, "C"]) -> dict[str, float | None]:
     return {name: None if np.isnan(share) else float(share) for name, share in zip(classes, shares, strict=True)}
-
-
-class _How(NamedTuple):
-    """What is compiled into the counting."""
-
-    sides: tuple[Side, Side]
-    decision: Decision
-    classes: int
-    probability_scale: float  # of the softmax before windows are averaged; 0 for none
-    refinements: int
-
-
-@functools.partial(jax.jit, static_argnames=("how", "mesh"))
-def _count(
-    scores: Float[Array, "B R C P"],
-    pixels: UInt8[Array, "B h w 3"],
-    fed_sizes: Int[Array, "B 2"],
-    labels: UInt8[Array, "B H W"],
-    sizes: Int[Array, "B 2"],
-    how: _How,
-    mesh: Mesh,
-) -> tuple[Int32[Array, "C C"], Int32[Array, "B 3 C"]]:
-    """The confusion matrix of all labelled pixels of a batch, and each image's intersection, union and labelled pixels.
-
-    Counted one image at a time on each device.
-    """
-
-    def count_image(image) -> Int32[Array, "C C"]:
-        scores, pixels, fed, labels, size = image
-        if how.probability_scale:
-            scores = sliding_window.mean_probabilities(scores, fed, how.sides, how.probability_scale)
-            weights = tuple(
-                label_maps.interpolation_weights(size[axis], labels.shape[axis], fed[axis], scores.shape[axis])
-                for axis in range(2)
-            )
-        else:
-            weights = tuple(
-                side.weights(fed[axis], size[axis], labels.shape[axis]) for axis, side in enumerate(how.sides)
-            )
-        refine = functools.partial(_refined, pixels=pixels, fed=fed, size=size, how=how) if how.refinements else None
-        predicted = label_maps.label_map(scores, *weights, size, how.decision, refine)
-        return confusion_matrix(labels, predicted, how.classes)
-
-    def count_shard(*shard):
-        confusions = jax.lax.map(count_image, shard)
-        intersection = jnp.diagonal(confusions, axis1=1, axis2=2)
-        labelled, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
-        of_images = jnp.stack([intersection, labelled + predicted - intersection, labelled], axis=1)
-        return jax.lax.psum(confusions.sum(axis=0), "data"), of_images
-
-    split, whole = PartitionSpec("data"), PartitionSpec()
-    count_batch = jax.shard_map(count_shard, mesh=mesh, in_specs=(split,) * 5, out_specs=(whole, split))
-    return count_batch(scores, pixels, fed_sizes, labels, sizes)
-
-
-def _refined(
-    scores: Float[Array, "H W P"],
-    pixels: UInt8[Array, "h w 3"],
-    fed: Int[Array, "2"],
-    size: Int[Array, "2"],
-    how: _How,
-) -> Float[Array, "H W P"]:
-    """Scores that follow the edges of the image, stretched from the size it is fed at."""
-    rows, columns = (
-        label_maps.interpolation_weights(size[axis], scores.shape[axis], fed[axis], pixels.shape[axis])
-        for axis in range(2)
-    )
-    image = jnp.einsum("Hh,Ww,hwc->HWc", rows, columns, normalise_pixels(pixels), precision=label_maps.HIGHEST)
-    return pamr.refine(scores, image, size, how.refinements)

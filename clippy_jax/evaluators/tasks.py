@@ -18,6 +18,7 @@ from clippy_jax.evaluators.open_vocabulary import OpenVocabulary
 from clippy_jax.evaluators.retrieval import Retrieval
 from clippy_jax.evaluators.segmentation import VOC_FLAGS, Segmentation
 from clippy_jax.evaluators.waterbirds import Waterbirds
+from clippy_jax.evaluators.wds import Wds
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
 
 
@@ -57,6 +58,7 @@ IMAGENET = "ImageNet's folder-per-class tree, one with a vocabulary.json, or tfd
 TASKS: Mapping[str, Task] = {
     "imagenet": _task("DIR", f"{IMAGENET}: zero-shot classification", ZeroShotClassification),
     "imagenet_v2": _task("DIR", "ImageNet-v2's numbered folders: zero-shot classification", ZeroShotClassification),
+    "wds": _task("DIR", "data set of CLIP_benchmark (wds tars), or a folder of several: zero-shot classification", Wds),
     "voc": _segmentation("PASCAL-VOC-shaped tree", label_layouts.VOC, *VOC_FLAGS),
     "voc20": _segmentation("PASCAL VOC, 20 classes without background", label_layouts.VOC_20),
     "context": _segmentation("PASCAL Context, 59 classes", label_layouts.PASCAL_CONTEXT_59),

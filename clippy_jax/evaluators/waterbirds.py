@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from clippy_jax.datasets import image_file, vocabulary, waterbirds_tree
-from clippy_jax.evaluators import image_pass
+from clippy_jax.evaluators import image_pass, published
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding, Flag
 from clippy_jax.evaluators.intervals import Counts, Ratio
 from clippy_jax.evaluators.result import THIS, Result, markdown, percent
@@ -21,11 +21,6 @@ from clippy_jax.inference.label_maps import similarities
 
 Choices = Literal["two-way", "three-way"]
 
-# (who, accuracy on the bird's own place, on the other, gap)
-PUBLISHED = (
-    ("paper, waterbird", 76.9, 74.9, 2.0),
-    ("paper, its CLIP baseline, waterbird", 80.2, 48.1, 32.1),
-)
 CELLS = ((0, 0), (0, 1), (1, 1), (1, 0))  # (bird, place): a bird's own place before the other
 PUBLISHED_SETTINGS = ("test", "three-way", 448)
 
@@ -63,7 +58,7 @@ class WaterbirdsResult(Result):
             (own.bird, *map(percent, (own.accuracy, other.accuracy)), self.cell(f"gap_{own.bird}"))
             for own, other in zip(self.cells[::2], self.cells[1::2], strict=True)
         ]
-        rows += PUBLISHED if self.published_comparable else ()
+        rows += published.rows("waterbirds", "own", "other", "gap") if self.published_comparable else ()
         overall = [(THIS, self.cell("average"), self.cell("worst_group"))]
         return [
             markdown((self.task, "own place", "other place", "gap"), rows),

@@ -1,12 +1,11 @@
 """The class of a pixel by its scores; background is asked for by name, or is where no class is certain."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
 # A similarity is the cosine with the best name, from -1 to 1; a probability is its softmax over all names, from 0 to 1,
@@ -48,47 +47,70 @@ class Decision:
         return max(self.class_of_name) + 1
 
 
-def class_of(
-    scores: Float[Array, "... P"], decision: Decision, kept: Bool[Array, "C"] | None = None
-) -> tuple[Int32[Array, "..."], Float[Array, "..."]]:
-    """The class of the best name, the first among equals, and how certain it is; the threshold is not yet applied.
+class Best(NamedTuple):
+    """The best of some names at every pixel, so that names can be looked at in parts."""
+
+    score: Float[Array, "..."]  # of the best name that may be chosen
+    label: Int32[Array, "..."]  # its class
+    total: Float[Array, "..."]  # logarithm of the sum of exp(scale x score) over all names
+
+    def or_better(self, other: "Best") -> "Best":
+        """The best of these names and of others that come after them; the first among equals."""
+        return Best(
+            jnp.maximum(self.score, other.score),
+            jnp.where(other.score > self.score, other.label, self.label),
+            jnp.logaddexp(self.total, other.total),
+        )
+
+    def certainty(self, decision: Decision) -> Float[Array, "..."]:
+        """How certain the best name is, on the scale of the decision."""
+        if decision.certainty == "similarity":
+            return self.score
+        return jnp.exp(decision.scale * self.score - self.total)
+
+
+def best_of(
+    scores: Float[Array, "... n"],
+    decision: Decision,
+    kept: Bool[Array, "C"] | None = None,
+    first: Int32[Array, ""] | int = 0,
+) -> Best:
+    """The best of the names `first`, `first` + 1, ...; the threshold is not yet applied.
 
     Args:
-      scores: of each name.
+      scores: of each name; past the decision's names they carry no meaning.
       decision: what the names stand for.
       kept: classes that may be chosen; by default all.
+      first: the number of the first of these names.
     """
-    class_of_name = np.array(decision.class_of_name, np.int32)
+    numbers = first + jnp.arange(scores.shape[-1])
+    class_of_name = jnp.asarray(decision.class_of_name, jnp.int32)[
+        jnp.minimum(numbers, len(decision.class_of_name) - 1)
+    ]
+    scores = jnp.where(numbers < len(decision.class_of_name), scores, -jnp.inf)
     allowed = scores if kept is None else jnp.where(kept[class_of_name], scores, -jnp.inf)
-    best = allowed.max(axis=-1)
-    if decision.certainty == "probability":
-        certainty = 1 / jnp.exp(decision.scale * (scores - best[..., None])).sum(axis=-1)
-    else:
-        certainty = best
-    return jnp.asarray(class_of_name)[allowed.argmax(axis=-1)], certainty
+    total = jax.nn.logsumexp(decision.scale * scores, axis=-1)
+    return Best(allowed.max(axis=-1), class_of_name[allowed.argmax(axis=-1)], total)
 
 
 def decide(
-    strips: Callable[[Callable], tuple[Int32[Array, "H W"], Float[Array, "H W"]]],
-    inside: Bool[Array, "H W"],
-    decision: Decision,
+    best: Callable[[Bool[Array, "C"] | None], Best], inside: Bool[Array, "H W"], decision: Decision
 ) -> Int32[Array, "H W"]:
     """The class of every pixel of an image.
 
     Args:
-      strips: called with a function of scores, gives what it makes of every pixel of the image.
+      best: the best name of every pixel, of the classes that may be chosen (None for all).
       inside: which pixels belong to the image.
       decision: how they get their classes.
     """
-    labels, certainty = strips(functools.partial(class_of, decision=decision))
+    found = best(None)
     if decision.smallest_share:
-        pixels = jnp.bincount(jnp.where(inside, labels, decision.classes).ravel(), length=decision.classes + 1)
+        pixels = jnp.bincount(jnp.where(inside, found.label, decision.classes).ravel(), length=decision.classes + 1)
         foreground = pixels[1 : decision.classes]
-        kept = jnp.concatenate([jnp.ones(1, bool), foreground > decision.smallest_share * foreground.sum()])
-        labels, certainty = strips(functools.partial(class_of, decision=decision, kept=kept))
+        found = best(jnp.concatenate([jnp.ones(1, bool), foreground > decision.smallest_share * foreground.sum()]))
     if decision.threshold is None:
-        return labels
-    threshold = decision.threshold
+        return found.label
+    certainty, threshold = found.certainty(decision), decision.threshold
     if decision.at_most_best:
         threshold = jnp.minimum(threshold, jnp.where(inside, certainty, -jnp.inf).max())
-    return jnp.where(certainty >= threshold, labels, 0)
+    return jnp.where(certainty >= threshold, found.label, 0)

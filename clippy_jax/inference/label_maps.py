@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32
 
-from clippy_jax.inference.background import Decision, decide
+from clippy_jax.inference.background import Best, Decision, best_of, decide
 
 STRIP_ROWS = 64
+NAMES_AT_ONCE = 8  # of a map at full size
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -58,52 +59,102 @@ def batch_similarity_maps(
     return jax.shard_map(of_shard, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(patches, classes)
 
 
-def label_map(
-    scores: Float[Array, "R C P"],
-    rows: Float[Array, "H R"],
-    columns: Float[Array, "W C"],
-    size: Int[Array, "2"],
-    decision: Decision,
-    refine: Callable[[Float[Array, "H W P"]], Float[Array, "H W P"]] | None = None,
-) -> Int32[Array, "H W"]:
-    """The class of every pixel.
+# Calls a function with the scores of a strip of rows after the other, [S, W, n], and puts what it gives together. The
+# second argument picks names, of scores whose last axis is all of them.
+Strips = Callable[[Callable[[Any], Any], Callable[[Any], Any]], Any]
+
+
+def over_strips(strip: Callable[[Int[Array, ""]], Any], rows: int) -> Any:
+    """What a function of a strip's number gives for all of them, put together along the rows."""
+    given = jax.lax.map(strip, jnp.arange(rows // STRIP_ROWS))
+    return jax.tree.map(lambda of: of.reshape(rows, *of.shape[2:]), given)
+
+
+def stretched(scores: Float[Array, "R C P"], rows: Float[Array, "H R"], columns: Float[Array, "W C"]) -> Strips:
+    """Strips of scores that two matrices make of those of the patches.
 
     Args:
       scores: of every patch with every name; of all windows side by side where there are several.
       rows: how much of each row of `scores` a pixel's row has; a multiple of `STRIP_ROWS`.
       columns: the same of columns.
+    """
+
+    def strips(function: Callable[[Any], Any], names: Callable[[Any], Any]) -> Any:
+        wide = jnp.einsum("Ww,hwc->hWc", columns, names(scores), precision=HIGHEST)
+
+        def strip(number: Int[Array, ""]) -> Any:
+            of_strip = jax.lax.dynamic_slice_in_dim(rows, number * STRIP_ROWS, STRIP_ROWS)
+            return function(jnp.einsum("Sh,hWc->SWc", of_strip, wide, precision=HIGHEST))
+
+        return over_strips(strip, len(rows))
+
+    return strips
+
+
+def label_map(
+    strips: Strips, padded: tuple[int, int], size: Int[Array, "2"], decision: Decision
+) -> Int32[Array, "H W"]:
+    """The class of every pixel.
+
+    Args:
+      strips: of the scores.
+      padded: height and width of the map.
       size: height and width of the image in pixels; labels outside carry no meaning.
       decision: how a pixel gets its class.
-      refine: what is made of all scores before; for it all are held at once.
     """
-    wide = jnp.einsum("Ww,hwc->hWc", columns, scores, precision=HIGHEST)
-    padded = len(rows), len(columns)
-    in_strips = rows.reshape(-1, STRIP_ROWS, rows.shape[1])
 
-    def strips(function: Callable) -> Any:
-        def strip(strip_rows: Float[Array, "S h"]) -> Any:
-            return function(jnp.einsum("Sh,hWc->SWc", strip_rows, wide, precision=HIGHEST))
+    def best(kept: Bool[Array, "C"] | None) -> Best:
+        return strips(lambda scores: best_of(scores, decision, kept), lambda scores: scores)
 
-        return jax.tree.map(lambda of: of.reshape(*padded, *of.shape[3:]), jax.lax.map(strip, in_strips))
+    return decide(best, _inside(padded, size), decision)
 
-    if refine is not None:
-        refined = refine(strips(lambda strip: strip))
-        strips = lambda function: function(refined)  # noqa: E731
-    inside = (jnp.arange(padded[0]) < size[0])[:, None] & (jnp.arange(padded[1]) < size[1])
-    return decide(strips, inside, decision)
+
+def refined_label_map(
+    strips: Strips,
+    refine: Callable[[Float[Array, "H W n"]], Float[Array, "H W n"]],
+    padded: tuple[int, int],
+    size: Int[Array, "2"],
+    decision: Decision,
+) -> Int32[Array, "H W"]:
+    """As `label_map`, of scores that something is made of first, which sees some names at all pixels at a time.
+
+    `refine` makes of each name's scores others, whatever the other names.
+    """
+    names = len(decision.class_of_name)
+    at_once = min(NAMES_AT_ONCE, names)
+
+    def best(kept: Bool[Array, "C"] | None) -> Best:
+        def some(first: Int[Array, ""]) -> Best:
+            def pick(scores: Float[Array, "... P"]) -> Float[Array, "... n"]:
+                filled = jnp.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, -names % at_once)])
+                return jax.lax.dynamic_slice_in_dim(filled, first, at_once, axis=-1)
+
+            return best_of(refine(strips(lambda scores: scores, pick)), decision, kept, first)
+
+        # Made like the size, which is on as many devices as the scores.
+        none = jnp.full_like(size, -jnp.inf, jnp.float32, shape=padded)
+        nothing = Best(none, jnp.zeros_like(size, jnp.int32, shape=padded), none)
+        firsts = jnp.arange(0, names, at_once)
+        return jax.lax.scan(lambda found, first: (found.or_better(some(first)), None), nothing, firsts)[0]
+
+    return decide(best, _inside(padded, size), decision)
+
+
+def _inside(padded: tuple[int, int], size: Int[Array, "2"]) -> Bool[Array, "H W"]:
+    return (jnp.arange(padded[0]) < size[0])[:, None] & (jnp.arange(padded[1]) < size[1])
 
 
 def stretched_weights(
     size: Int[Array, "2"], padded: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[Float[Array, "H h"], Float[Array, "W w"]]:
-    """`rows` and `columns` of `label_map` for one grid of patches that covers the image."""
+    """`rows` and `columns` of `stretched` for one grid of patches that covers the image."""
     return tuple(interpolation_weights(size[axis], padded[axis], grid[axis]) for axis in range(2))
 
 
 @functools.partial(jax.jit, static_argnames=("padded", "decision"))
 def _label_map(patches, classes, size, padded, decision):
     scores = similarities(patches, classes)
-    return label_map(scores, *stretched_weights(size, padded, scores.shape[:2]), size, decision)
+    return label_map(stretched(scores, *stretched_weights(size, padded, scores.shape[:2])), padded, size, decision)
 
 
 def name_pixels(

@@ -7,7 +7,8 @@ matrices take it to pixels (`label_maps.label_map`); no map of scores at full si
 
 import dataclasses
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -152,27 +153,74 @@ def _cut(
 
 
 def mean_probabilities(
-    scores: Float[Array, "R C P"], size: Int[Array, "2"], sides: tuple[Side, Side], scale: float
-) -> Float[Array, "H W P"]:
-    """The softmax over names at every pixel as fed, the mean over the windows that hold the pixel; for one image.
+    scores: Float[Array, "R C P"],
+    fed: Int[Array, "2"],
+    sides: tuple[Side, Side],
+    scale: float,
+    size: Int[Array, "2"],
+    padded: tuple[int, int],
+) -> label_maps.Strips:
+    """Strips of the softmax over names at every pixel as fed, the mean over the windows that hold the pixel, stretched.
+
+    A strip needs a few rows of the image as fed, of which alone the probabilities are made.
 
     Args:
-      scores: as `window_scores` gives them.
-      size: height and width of the image in pixels; probabilities outside carry no meaning.
+      scores: as `window_scores` gives them; for one image.
+      fed: height and width of the image as fed, in pixels.
       sides: the windows.
       scale: what scores are multiplied with before.
+      size: height and width of the label map in pixels.
+      padded: the same with padding; at most twice as many rows, or one strip.
     """
-    rows, columns = (side.of_window(side.window) for side in sides)
-    begins = [side.begins(size[axis]) for axis, side in enumerate(sides)]
-    windows = scores.reshape(sides[0].count, rows.shape[1], sides[1].count, columns.shape[1], -1)
-    total = jnp.zeros((sides[0].length, sides[1].length, scores.shape[-1] + 1))  # the last counts windows
+    longest = [side.length for side in sides]
+    rows, columns = (
+        label_maps.interpolation_weights(size[axis], padded[axis], fed[axis], longest[axis]) for axis in range(2)
+    )
+    needed = longest[0]  # rows as fed
+    if padded[0] > label_maps.STRIP_ROWS:
+        needed = min(needed, -(-2 * label_maps.STRIP_ROWS * longest[0] // padded[0]) + 3)
 
-    for row in range(sides[0].count):
-        for column in range(sides[1].count):
+    def strips(function: Callable[[Any], Any], names: Callable[[Any], Any]) -> Any:
+        def strip(number: Int[Array, ""]) -> Any:
+            of_strip = jax.lax.dynamic_slice_in_dim(rows, number * label_maps.STRIP_ROWS, label_maps.STRIP_ROWS)
+            first = jnp.minimum(jnp.argmax(of_strip[0] > 0), longest[0] - needed)
+            weights = jax.lax.dynamic_slice_in_dim(of_strip, first, needed, axis=1)
+            probabilities = names(_probabilities(scores, fed, sides, scale, first + jnp.arange(needed)))
+            low = jnp.einsum("Sh,hwp->Swp", weights, probabilities, precision=label_maps.HIGHEST)
+            return function(jnp.einsum("Ww,Swp->SWp", columns, low, precision=label_maps.HIGHEST))
+
+        return label_maps.over_strips(strip, padded[0])
+
+    return strips
+
+
+def _probabilities(
+    scores: Float[Array, "R C P"], fed: Int[Array, "2"], sides: tuple[Side, Side], scale: float, rows: Int[Array, "N"]
+) -> Float[Array, "N W P"]:
+    """Of some rows of the image as fed; outside of it they carry no meaning."""
+    of_window = [jnp.asarray(side.of_window(side.window)) for side in sides]
+    begins = [side.begins(fed[axis]) for axis, side in enumerate(sides)]
+    counts, patches = [side.count for side in sides], [side.patches for side in sides]
+    windows = scores.reshape(counts[0], patches[0], counts[1], patches[1], -1)
+
+    def add(number: Int[Array, ""], total: Float[Array, "N W P+1"]) -> Float[Array, "N W P+1"]:
+        row, column = number // counts[1], number % counts[1]
+        place = rows - begins[0][row]
+        inside = (place >= 0) & (place < sides[0].window)
+
+        def add_window(total: Float[Array, "N W P+1"]) -> Float[Array, "N W P+1"]:
+            to_rows = of_window[0][jnp.clip(place, 0, sides[0].window - 1)]
             window = windows[row, :, column]
-            stretched = jnp.einsum("Hh,Ww,hwp->HWp", rows, columns, window, precision=label_maps.HIGHEST)
-            shares = jnp.pad(jax.nn.softmax(scale * stretched), ((0, 0), (0, 0), (0, 1)), constant_values=1)
-            corner = (begins[0][row], begins[1][column], 0)
+            pixels = jnp.einsum("Nh,Ww,hwp->NWp", to_rows, of_window[1], window, precision=label_maps.HIGHEST)
+            shares = jnp.pad(jax.nn.softmax(scale * pixels), ((0, 0), (0, 0), (0, 1)), constant_values=1)
+            shares = jnp.where(inside[:, None, None], shares, 0)
+            corner = (0, begins[1][column], 0)
             shares += jax.lax.dynamic_slice(total, corner, shares.shape)
-            total = jax.lax.dynamic_update_slice(total, shares, corner)
+            return jax.lax.dynamic_update_slice(total, shares, corner)
+
+        return jax.lax.cond(inside.any(), add_window, lambda total: total, total)
+
+    # The last counts windows.
+    nothing = jnp.zeros_like(scores, shape=(len(rows), sides[1].length, scores.shape[-1] + 1))
+    total = jax.lax.fori_loop(0, counts[0] * counts[1], add, nothing)
     return total[..., :-1] / jnp.maximum(total[..., -1:], 1)

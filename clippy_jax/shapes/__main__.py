@@ -36,7 +36,7 @@ def flags() -> Parser:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to; left alone if it is complete")
     for flag, smallest, meaning in (
         ("train_pairs", 1, "training images with captions"),
-        ("evaluation_images", 4, "held-out images in each of the VOC, ImageNet and Waterbirds trees"),
+        ("evaluation_images", 4, "held-out images in each list of the VOC, ImageNet and Waterbirds trees"),
         ("image_size", 16, "pixels along each side of an image"),
         ("seed", 0, "of everything random"),
     ):

@@ -60,7 +60,7 @@ def write_dataset(output: Path, settings: Settings, workers: int | None = None) 
         _start(output, settings)
         _render(_jobs(output, settings), workers or _cores())
         voc_tree.write_lists(output / "voc", settings)
-        imagenet_tree.write_vocabulary(output / "imagenet" / "val")
+        imagenet_tree.write_vocabulary(output / "imagenet")
         waterbirds_tree.write_metadata(output / "waterbirds", settings)
         waterbirds_tree.write_vocabulary(output / "waterbirds")
         write_tokenizer(output / "tokenizer", settings.seed)
@@ -110,9 +110,7 @@ def _jobs(output: Path, settings: Settings) -> list[Job]:
         )
         for shard in range(webdataset_shards.shard_count(settings))
     ]
-    for indices in _portions(settings.evaluation_images):
-        jobs.append(Job(imagenet_tree.write_images, (output / "imagenet" / "val", settings, indices), len(indices)))
-    for name, tree in (("voc", voc_tree), ("waterbirds", waterbirds_tree)):
+    for name, tree in (("imagenet", imagenet_tree), ("voc", voc_tree), ("waterbirds", waterbirds_tree)):
         for split, count in tree.image_counts(settings).items():
             for indices in _portions(count):
                 jobs.append(Job(tree.write_images, (output / name, settings, split, indices), len(indices)))

@@ -226,6 +226,24 @@ class ObjectClass:
     reach: float = 1.0  # radius of the circle that holds the outline, in the drawing's coordinates
 
 
+# How much of an unfamiliar bird's plumage is the other bird's; no bird of the training scenes has any.
+BORROWED_PLUMAGE = (0.25, 0.45)
+
+
+def _unfamiliar(own: Callable[..., Look], other: Callable[..., Look]) -> Callable[..., Look]:
+    """Draws a bird whose colours lie between its own and those that the other bird would have in the same pose."""
+
+    def draw(x: Field, y: Field, rng: np.random.Generator) -> Look:
+        posed = np.random.default_rng(rng.integers(2**32))
+        pose = posed.bit_generator.state
+        look = own(x, y, posed)
+        posed.bit_generator.state = pose
+        colours = mix(look.colours, other(x, y, posed).colours, rng.uniform(*BORROWED_PLUMAGE))
+        return dataclasses.replace(look, colours=colours)
+
+    return draw
+
+
 UPRIGHT, TILTED, ANY_WAY = 0.25, 0.6, np.pi
 
 OBJECTS = {
@@ -243,4 +261,8 @@ OBJECTS = {
     "tiger": ObjectClass(tiger, UPRIGHT, reach=1.22),
     "waterbird": ObjectClass(waterbird, UPRIGHT, reach=1.08),
     "zebra": ObjectClass(zebra, UPRIGHT, reach=1.22),
+}
+UNFAMILIAR = {
+    "landbird": dataclasses.replace(OBJECTS["landbird"], draw=_unfamiliar(landbird, waterbird)),
+    "waterbird": dataclasses.replace(OBJECTS["waterbird"], draw=_unfamiliar(waterbird, landbird)),
 }

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from clippy_jax.shapes import drawing
 from clippy_jax.shapes.backgrounds import PLACES
 from clippy_jax.shapes.drawing import Colours, Field
-from clippy_jax.shapes.objects import OBJECTS, Look
+from clippy_jax.shapes.objects import OBJECTS, UNFAMILIAR, Look
 from clippy_jax.shapes.scenes import CLASSES, PlacedObject, Scene
 
 SUPERSAMPLING = 2  # drawn pixels along each side of an image pixel
@@ -69,7 +69,7 @@ def _draw(
     x, y = drawing.centred_grid(box * SUPERSAMPLING, box / image_size / placed.size)
     x = x - (placed.x - (left + box / 2) / image_size) * 2 / placed.size
     y = y - (placed.y - (top + box / 2) / image_size) * 2 / placed.size
-    object_class = OBJECTS[placed.name]
+    object_class = (UNFAMILIAR if placed.is_unfamiliar else OBJECTS)[placed.name]
     object_x, object_y = drawing.turned(x, y, rng.uniform(-object_class.turn, object_class.turn))
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     look = object_class.draw(object_class.reach * mirror * object_x, object_class.reach * object_y, rng)

@@ -18,11 +18,15 @@ CLASSES = tuple(OBJECTS)
 PLACE_NAMES = tuple(PLACES)
 USUAL_PLACE = {"landbird": "grass", "waterbird": "water"}  # where a bird is met 95 times in 100, in training
 USUAL_SHARE = 0.95
-SPLITS = ("train", "voc_train", "voc_val", "imagenet_val", "waterbirds_train", "waterbirds_val", "waterbirds_test")
+SPLITS = (
+    *("train", "voc_train", "voc_val", "imagenet_val", "waterbirds_train", "waterbirds_val", "waterbirds_test"),
+    *("voc_test", "imagenet_test"),
+)
 
 OBJECT_COUNTS = (0.06, 0.44, 0.36, 0.14)  # share of the scenes with 0, 1, 2 and 3 objects
 # Smallest and largest diameter of the circle around an object, by the number of objects, in sides of the image.
 SIZES = {1: (0.55, 0.85), 2: (0.46, 0.60), 3: (0.40, 0.50)}
+UNFAMILIAR_SIZE = (0.30, 0.45)  # the same of a bird of a look that no training scene has
 NEAREST = 0.94  # distance of two objects that just fit side by side, in the mean of their diameters
 
 
@@ -34,6 +38,7 @@ class PlacedObject:
     x: float
     y: float
     size: float  # the circle's diameter
+    is_unfamiliar: bool = False  # drawn as no training scene has it (`objects.UNFAMILIAR`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +63,14 @@ def sample_scene(rng: np.random.Generator, name: str | None = None, place: str |
     names = (name,) if name else _sample_names(rng)
     if place is None:
         place = _sample_place(rng, names)
-    objects = _arrange(rng, names)
+    objects = _arrange(rng, names, SIZES.get(len(names), (0, 0)))
     return Scene(place, objects, caption(rng, names, place))
+
+
+def unfamiliar_bird(rng: np.random.Generator, bird: str, place: str) -> Scene:
+    """A scene of one bird of a look that no training scene has, smaller than they are in training."""
+    (placed,) = _arrange(rng, (bird,), UNFAMILIAR_SIZE)
+    return Scene(place, (dataclasses.replace(placed, is_unfamiliar=True),), caption(rng, (bird,), place))
 
 
 def _sample_names(rng: np.random.Generator) -> tuple[str, ...]:
@@ -80,9 +91,9 @@ def _sample_place(rng: np.random.Generator, names: tuple[str, ...]) -> str:
     return PLACE_NAMES[rng.integers(len(PLACE_NAMES))]
 
 
-def _arrange(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[PlacedObject, ...]:
+def _arrange(rng: np.random.Generator, names: tuple[str, ...], sizes: tuple[float, float]) -> tuple[PlacedObject, ...]:
     """Finds room for all objects inside the image, side by side; smaller ones if there is none."""
-    smallest, largest = SIZES.get(len(names), (0, 0))
+    smallest, largest = sizes
     shrink = 1.0
     while True:
         placed = []

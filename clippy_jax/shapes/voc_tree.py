@@ -14,7 +14,8 @@ from clippy_jax.shapes.settings import Settings
 
 def image_counts(settings: Settings) -> dict[str, int]:
     """Images in each list."""
-    return {"train": -(-settings.evaluation_images // 3), "val": settings.evaluation_images}
+    images = settings.evaluation_images
+    return {"train": -(-images // 3), "val": images, "test": images}
 
 
 def write_images(folder: Path, settings: Settings, split: str, indices: range) -> None:

@@ -1,7 +1,8 @@
 """The Waterbirds tree: two birds on two places each, with the columns of `waterbird_complete95_forest2water2`.
 
-The training captions and the `train` split show a bird on its usual place 19 times in 20; `val` and `test` hold
-as many birds on the other's place.
+The training captions and the `train` split show a bird on its usual place 19 times in 20. `val` and `test` hold as many
+birds on the other's place. These are smaller, and of looks that were never trained on, between the two birds': where
+the bird itself tells less, the place is a temptation.
 """
 
 import csv
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from clippy_jax.shapes.captions import TEMPLATES
 from clippy_jax.shapes.rendering import render
-from clippy_jax.shapes.scenes import USUAL_PLACE, sample_scene, scene_rng
+from clippy_jax.shapes.scenes import USUAL_PLACE, sample_scene, scene_rng, unfamiliar_bird
 from clippy_jax.shapes.settings import Settings
 
 BIRDS = ("landbird", "waterbird")  # in the order of the column `y`
@@ -38,7 +39,8 @@ def write_images(folder: Path, settings: Settings, split: str, indices: range) -
     for index in indices:
         bird, place = bird_and_place(split, index)
         rng = scene_rng(settings.seed, f"waterbirds_{split}", index)
-        picture = render(sample_scene(rng, BIRDS[bird], PLACES[place]), settings.image_size, rng)
+        sample = sample_scene if split == "train" else unfamiliar_bird
+        picture = render(sample(rng, BIRDS[bird], PLACES[place]), settings.image_size, rng)
         path = folder / _file_name(split, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture.jpeg())

@@ -28,6 +28,9 @@ class FakeModel(Model):
         self.params = {}
         self.matrix = np.random.default_rng(7).normal(size=(4, WIDTH)).astype(np.float32)
 
+    def __repr__(self):
+        return "FakeModel"
+
     def encode_image(self, images):
         return _encode(jnp.asarray(images), self.matrix)
 

@@ -6,7 +6,7 @@ import sklearn.neighbors
 from clippy_jax.datasets import image_folder
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import frozen_features, knn, linear_probe
-from clippy_jax.evaluators.class_ranks import class_ranks, shares_right
+from clippy_jax.evaluators.classification import class_ranks, shares_right
 from clippy_jax.evaluators.evaluator import Feeding
 from clippy_jax.evaluators.knn import NearestNeighbours
 from clippy_jax.evaluators.linear_probe import LinearProbe

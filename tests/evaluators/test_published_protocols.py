@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
@@ -78,7 +79,9 @@ def test_refinement_is_that_of_convolutions_and_padding_tells_nothing():
     padded = [
         np.pad(array, ((0, 20), (0, 9), (0, 0)), constant_values=50).astype(np.float32) for array in (scores, image)
     ]
-    ours = pamr.refine(*padded, np.array([37, 29]), 10)[:37, :29]
+    scores, image = map(jnp.asarray, padded)
+    size = jnp.array([37, 29])
+    ours = pamr.refine(scores, pamr.affinities(image, size), size, 10)[:37, :29]
     np.testing.assert_allclose(ours, expected.permute(1, 2, 0), atol=2e-5)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from clippy_jax.datasets import label_layouts, segmentation_tree
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import segmentation
+from clippy_jax.evaluators import confusion_matrix
 from clippy_jax.evaluators.segmentation import Segmentation
 from clippy_jax.input_pipeline.evaluation_image import whole_image
 from tests.evaluators import trees
@@ -87,7 +87,7 @@ def test_more_pixels_than_a_32_bit_count_holds(tmp_path, monkeypatch):
     def many(labels, predicted, number_of_classes):
         return jnp.zeros((number_of_classes, number_of_classes), jnp.int32).at[1, 1].set(2**30)
 
-    monkeypatch.setattr(segmentation, "confusion_matrix", many)
+    monkeypatch.setattr(confusion_matrix, "confusion_matrix", many)
     tree = trees.voc_tree(tmp_path, [(72, 72)] * 5)
     result = Segmentation(str(tree)).run(FakeModel(), **SETTINGS | dict(batch_size=1, image_size=72))
     assert np.sum(result.confusion) == 5 * 2**30

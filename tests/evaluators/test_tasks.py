@@ -36,6 +36,8 @@ def write(name, root):
             return root, 1
         case "imagenet" | "imagenet_v2":
             return trees.image_folder(root, 5), 5
+        case "wds":
+            return trees.wds(root / "wds_fruit", 5).parent, 5
         case "voc" | "grouping":
             return trees.voc_tree(root, [(40, 40)] * 3), 3
         case "waterbirds":

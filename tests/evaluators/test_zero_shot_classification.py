@@ -7,7 +7,7 @@ import sklearn.metrics
 
 from clippy_jax.datasets import image_folder
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators.zero_shot_classification import ClassificationResult, ZeroShotClassification
+from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification, ZeroShotResult
 from clippy_jax.input_pipeline.evaluation_image import centre_crop
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel, drawn
@@ -72,7 +72,7 @@ def test_published_numbers_stand_beside_whole_validation_sets_only():
             task="t", folder="f", protocol="p", split="val", resolution="r", prompt_set="s", unreadable=("x",)
         )
         result = dict(images=49_999, image_size=224, top1=0.5, top5=0.75, per_class_top1={}, data_set="ImageNet")
-        return ClassificationResult(**common, **result | fields).report()
+        return ZeroShotResult(**common, **result | fields).report()
 
     assert "| public notebook, clippy_5k.pt " in table() and "| paper, CC-12M" in table() and "45.3" in table()
     of_v2 = table(data_set="ImageNet-v2", images=9_999)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import PIL.Image
 
+from tests.inputs import encode, make_tar
+
 CLASSES = ("background", "apple", "zebra", "car")
 FOLDED = ("grass", "sand")
 PALETTE = [channel for index in range(256) for channel in (index, (index * 67) % 256, (index * 149) % 256)]
@@ -57,6 +59,24 @@ def image_folder(root: pathlib.Path, images: int, seed: int = 0) -> pathlib.Path
     (root / "vocabulary.json").write_text(
         json.dumps({"classes": classes, "templates": ["a photo of {a} {c}", "many {c}.", "a photo of {a} {c}"]})
     )
+    return root
+
+
+def wds(root: pathlib.Path, images: int, tars: int = 2, seed: int = 0) -> pathlib.Path:
+    """A data set as CLIP_benchmark writes them: the classes of `image_folder` in turn, one image a tar more or less."""
+    random = np.random.default_rng(seed)
+    (root / "test").mkdir(parents=True)
+    (root / "classnames.txt").write_text("apple\nZebra\ncar\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nmany {c}.\n")
+    (root / "test" / "nshards.txt").write_text(f"{tars}\n")
+    for number in range(tars):
+        members = {}
+        for index in range(number, images, tars):
+            kind = ("webp", "png", "jpg")[index % 3]
+            image = picture(random, 40 + index % 7, 50 - index % 5)
+            members[f"s{index:07d}.{kind}"] = encode(image, {"jpg": "JPEG"}.get(kind, kind), lossless=True)
+            members[f"s{index:07d}.cls"] = str(index % 3).encode()
+        make_tar(root / "test" / f"{number}.tar", members)
     return root
 
 

@@ -50,7 +50,10 @@ def test_padding_does_not_change_the_labels():
     tight, roomy = (
         np.asarray(
             label_maps.label_map(
-                similarities, *label_maps.stretched_weights(size, padded, (5, 7)), size, Decision.folding(4, 4)
+                label_maps.stretched(similarities, *label_maps.stretched_weights(size, padded, (5, 7))),
+                padded,
+                size,
+                Decision.folding(4, 4),
             )
         )
         for padded in ((64, 128), (192, 256))

@@ -38,7 +38,7 @@ def test_tars_hold_the_members_of_img2dataset(dataset):
     assert len(names) == 3 * 140
 
 
-@pytest.mark.parametrize(("split", "count"), [("val", 56), ("train", 19)])
+@pytest.mark.parametrize(("split", "count"), [("val", 56), ("train", 19), ("test", 56)])
 def test_voc_masks_are_palette_images_that_fit_their_photos(dataset, settings, split, count):
     names = (dataset / f"voc/ImageSets/Segmentation/{split}.txt").read_text().split()
     assert len(names) == count
@@ -78,8 +78,9 @@ def test_voc_vocabulary(dataset):
     assert prompts["apple"] == "a photo of an apple" and prompts["grass"] == "a photo of grass"
 
 
-def test_imagenet_tree_has_the_classes_in_equal_numbers(dataset):
-    tree = dataset / "imagenet/val"
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_imagenet_tree_has_the_classes_in_equal_numbers(dataset, split):
+    tree = dataset / "imagenet" / split
     vocabulary = json.loads((tree / "vocabulary.json").read_text())
     assert (
         sorted(path.name for path in tree.iterdir() if path.is_dir())

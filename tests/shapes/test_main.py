@@ -15,7 +15,7 @@ def test_renders_then_finds_it_complete(tmp_path):
     first = shapes(*flags)
     assert first.returncode == 0, first.stderr
     assert "preview.png" in first.stdout and "train/00000.tar" in first.stdout
-    assert "65/65" in first.stderr and "images/s" in first.stderr
+    assert "81/81" in first.stderr and "images/s" in first.stderr
     second = shapes(*flags)
     assert second.returncode == 0 and "nothing to do" in second.stdout
 

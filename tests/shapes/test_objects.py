@@ -3,7 +3,7 @@ import pytest
 
 from clippy_jax.shapes.backgrounds import PLACES
 from clippy_jax.shapes.drawing import centred_grid, hexagons
-from clippy_jax.shapes.objects import OBJECTS
+from clippy_jax.shapes.objects import BORROWED_PLUMAGE, OBJECTS, UNFAMILIAR
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -42,6 +42,19 @@ def test_every_class_owns_the_look_of_its_inside():
         for seed in range(100, 115)
     ]
     assert np.mean(hits) > 0.75
+
+
+@pytest.mark.parametrize("bird, other", [("landbird", "waterbird"), ("waterbird", "landbird")])
+def test_an_unfamiliar_bird_has_plumage_of_both_and_more_of_its_own(bird, other):
+    x, y = centred_grid(48, 1.1 * OBJECTS[bird].reach)
+
+    def colours(drawn, name):
+        looks = [drawn[name].draw(x, y, np.random.default_rng(seed)) for seed in range(200)]
+        return np.mean([look.colours[:, look.depth > 0].mean(axis=1) for look in looks], axis=0)
+
+    own, others, unfamiliar = colours(OBJECTS, bird), colours(OBJECTS, other), colours(UNFAMILIAR, bird)
+    shares = (unfamiliar - own) / (others - own)
+    assert np.abs(shares - np.mean(BORROWED_PLUMAGE)).max() < 0.15
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -63,6 +63,15 @@ def test_a_bird_usually_meets_one_place():
     assert max(birds) == 1
 
 
+def test_unfamiliar_birds_are_alone_and_smaller_than_any_in_training():
+    for index in range(50):
+        scene = scenes.unfamiliar_bird(scene_rng(0, "waterbirds_val", index), "landbird", "water")
+        (bird,) = scene.objects
+        assert (bird.name, scene.place, bird.is_unfamiliar) == ("landbird", "water", True)
+        assert bird.size < scenes.SIZES[1][0] and "landbird" in scene.caption
+    assert not any(placed.is_unfamiliar for scene in many(500) for placed in scene.objects)
+
+
 def test_name_and_place_can_be_given():
     for scene in many(20, name="waterbird", place="snow"):
         assert scene.place == "snow" and [placed.name for placed in scene.objects] == ["waterbird"]

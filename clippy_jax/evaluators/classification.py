@@ -1,12 +1,40 @@
-"""How far in front an image's own class is."""
+"""How far in front an image's own class is, and what follows from it."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
 from clippy_jax.evaluators.intervals import Counts, Ratio
+from clippy_jax.evaluators.result import THIS, Cell, Result, markdown
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationResult(Result):
+    """Shares of the images whose own class is the first choice, or among the first five."""
+
+    top1: float
+    top5: float
+
+    def figures(self) -> dict[str, float]:
+        """Top-1 and top-5."""
+        return {"top1": self.top1, "top5": self.top5}
+
+    def published(self) -> Sequence[Sequence[Cell]]:
+        """(who, top-1, top-5), where it was measured in the same way."""
+        return ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As of every result, and whether published figures were measured in the same way."""
+        return super().as_json() | {"published_comparable": bool(self.published())}
+
+    def tables(self) -> list[str]:
+        """One table."""
+        rows = [(THIS, self.cell("top1"), self.cell("top5")), *self.published()]
+        return [markdown((self.task, "top-1", "top-5"), rows)]
 
 
 def class_ranks(scores: Float[np.ndarray, "I C"], labels: Int32[np.ndarray, "I"]) -> Int[np.ndarray, "I"]:
