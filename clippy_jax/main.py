@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
     processes.initialize(
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
     )
-    with processes.failing_together():
+    with processes.failing_together(_HEARTBEAT_SECONDS.value):
         keep_programs(_WORKDIR.value)
         finished = train_and_evaluate(config, _WORKDIR.value)
     if not finished:
