@@ -19,6 +19,8 @@ COMMANDS = {
     "demo": ("clippy_jax.demo", "a web page: an image and words in, coloured segments out"),
     "export": ("clippy_jax.export", "carry a model away: StableHLO, ONNX, PyTorch, a page that needs no server"),
     "analysis": ("clippy_jax.analysis", "pictures of the feature space; what backgrounds do to an object"),
+    "replay": ("clippy_jax.replay", "make the step again at which a run's numbers were not finite"),
+    "prove_resume": ("clippy_jax.prove_resume", "kill a training again and again, and certify what it comes to"),
     "shapes": ("clippy_jax.shapes", "render the small data set on which everything here runs"),
 }
 

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
     processes.initialize(
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
     )
-    with processes.failing_together():
+    with processes.failing_together(_HEARTBEAT_SECONDS.value):
         if jax.process_index() == 0:
             announce()
         keep_programs(_WORKDIR.value)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from absl import logging
+
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.main import read_config
@@ -45,6 +47,7 @@ def flags() -> Parser:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Makes the runs, prints the table and exits with 0 or 1."""
+    logging.set_verbosity(logging.ERROR)  # Orbax says what it does not find
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
     chosen = flags().parse_args([argument for argument in arguments if argument not in overrides])

@@ -20,6 +20,7 @@ from clippy_jax.run.json_lines import read_lines
 
 _POLL = 0.02  # seconds
 _HEARTBEAT = 10  # seconds after which processes miss one that was killed
+_JOIN = 120  # seconds that processes wait for one that was killed before it came
 _GRACE = 180.0  # seconds in which a start has to end once it was asked to
 
 
@@ -59,8 +60,16 @@ class Kill:
     seconds: float
 
 
-def plan_kills(count: int, seed: int, stop_step: int, save_every: int, start_seconds: float) -> list[Kill]:
-    """Kills at random moments of a run, in their order: while it starts or compiles, makes steps, or saves."""
+def plan_kills(
+    count: int, seed: int, stop_step: int, save_every: int, start_seconds: float, step_seconds: float
+) -> list[Kill]:
+    """Kills at random moments of a run, in their order: while it makes steps, saves, starts or compiles.
+
+    Args:
+      save_every: steps from checkpoint to checkpoint; 0 for none.
+      start_seconds: that a start takes to its first step.
+      step_seconds: that a step takes.
+    """
     chance = random.Random(seed)
     steps = sorted(chance.sample(range(1, stop_step), min(count, stop_step - 1)))
     kills = []
@@ -68,7 +77,7 @@ def plan_kills(count: int, seed: int, stop_step: int, save_every: int, start_sec
         name, process = chance.choice(("SIGKILL", "SIGTERM")), chance.randrange(1 << 16)
         match number % 3:
             case 0:
-                kills.append(Kill(name, process, step, chance.uniform(0, 0.3)))
+                kills.append(Kill(name, process, step, chance.uniform(0, 2 * step_seconds)))
             case 1:  # right after the report of a step that is saved
                 saved = step + -step % save_every if save_every else step
                 kills.append(Kill(name, process, min(saved, stop_step - 1), 0.0))
@@ -86,6 +95,7 @@ class Start:
       kill: the kill that was made; None where the run ended by itself.
       step: the last step that was reported.
       exit_statuses: of the processes; -9 and -15 for those that a signal ended at once.
+      seconds: from the start to the kill or the end.
       seconds_to_first_step: from the start, as far as it came.
       seconds_to_end: from the kill until all processes had ended.
     """
@@ -94,6 +104,7 @@ class Start:
     kill: Kill | None
     step: int
     exit_statuses: list[int]
+    seconds: float
     seconds_to_first_step: float | None
     seconds_to_end: float | None
 
@@ -123,12 +134,15 @@ def run_until(
                     first_step = seconds
                 if kill and (seconds >= kill.seconds if kill.step is None else step >= kill.step):
                     time.sleep(kill.seconds if kill.step is not None else 0)
-                    killed = time.monotonic()
-                    processes[kill.process % layout.processes].send_signal(signal.Signals[kill.signal])
+                    victim = processes[kill.process % layout.processes]
+                    if victim.poll() is None:
+                        killed = time.monotonic()
+                        victim.send_signal(signal.Signals[kill.signal])
                     break
                 time.sleep(_POLL)
             for process in processes:
                 process.wait(None if killed is None else _GRACE)
+            ended = time.monotonic()
         except subprocess.TimeoutExpired:
             raise InputError(f"{workdir}: {kill.signal} did not end the run within {_GRACE:.0f} s") from None
         finally:
@@ -138,12 +152,19 @@ def run_until(
     if killed is None and any(statuses):
         said = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise InputError(f"the training program ended with status {max(statuses, key=abs)}: {said[-1] if said else ''}")
-    ended = None if killed is None else round(time.monotonic() - killed, 1)
-    return Start(str(layout), kill if killed else None, last_step(workdir, 0), statuses, first_step, ended)
+    return Start(
+        str(layout),
+        kill if killed else None,
+        last_step(workdir),
+        statuses,
+        (killed or ended) - began,
+        first_step,
+        ended - killed if killed else None,
+    )
 
 
-def last_step(workdir: pathlib.Path, since: float) -> int:
-    """The last step that a run has reported; 0 if it has reported none since a moment in Unix time."""
+def last_step(workdir: pathlib.Path, since: float = 0.0) -> int:
+    """The last step that a run has reported; 0 if it has reported none since a moment, in Unix time."""
     file = epath.Path(workdir) / "metrics.jsonl"
     try:
         return max((line["step"] for line in read_lines(file)), default=0) if file.stat().mtime > since else 0
@@ -157,7 +178,8 @@ def _start(flags: Sequence[str], layout: Layout, on_cpu: bool, outputs: Sequence
         address = f"localhost:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "clippy_jax.main", *flags, f"--process_count={layout.processes}"]
     if layout.processes > 1:
-        command += [f"--coordinator_address={address}", f"--heartbeat_seconds={_HEARTBEAT}"]
+        command += [f"--coordinator_address={address}"]
+        command += [f"--heartbeat_seconds={_HEARTBEAT}", f"--join_seconds={_JOIN}"]
     processes = []
     for number, output in enumerate(outputs):
         if on_cpu:

@@ -22,7 +22,7 @@ from clippy_jax.config import Config
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.run.json_lines import read_lines
-from clippy_jax.run.killed_runs import Layout, plan_kills, run_until
+from clippy_jax.run.killed_runs import Layout, Start, plan_kills, run_until
 from clippy_jax.run.ledger import read_digests
 from clippy_jax.whole_files import write_text
 
@@ -62,10 +62,11 @@ def prove_resume(
     stop = config.schedule.stop_step
     whole = workdir / "uninterrupted"
     workdir.mkdir(parents=True, exist_ok=True)
-    start_seconds = 10.0
+    start_seconds, step_seconds = 10.0, 0.1
     if not (whole / "checkpoints" / str(stop)).is_dir():
         start = run_until(flags, whole, layouts[0], on_cpu)
-        start_seconds = start.seconds_to_first_step or start_seconds
+        start_seconds = start.seconds_to_first_step or start.seconds
+        step_seconds = (start.seconds - start_seconds) / stop
         say(f"uninterrupted, {layouts[0]}: {stop} steps")
     runs = {"same layout": layouts[:1]} | ({"changing layouts": layouts} if len(layouts) > 1 else {})
     found = {}
@@ -74,11 +75,15 @@ def prove_resume(
         if folder.exists():
             raise InputError(f"{folder} is there already; remove it, or use another --workdir")
         starts = []
-        plan = plan_kills(kills, seed + number, stop, config.checkpoint.every_steps, start_seconds)
+        plan = plan_kills(kills, seed + number, stop, config.checkpoint.every_steps, start_seconds, step_seconds)
         for turn, kill in enumerate([*plan, None]):
             starts.append(run_until(flags, folder, turns[turn % len(turns)], on_cpu, kill))
             say(f"{name}, {_told(starts[-1])}")
         found[name] = compare(whole, folder, stop, None if len(turns) == 1 else loss_tolerance)
+        # A run that is asked to end once it has made a step saves and ends in order.
+        in_order = all(not any(start.exit_statuses) for start in starts if _was_asked(start))
+        found[name]["holds"] &= in_order
+        found[name] |= {"every SIGTERM in a step ended in order": in_order}
         found[name]["starts"] = [dataclasses.asdict(start) for start in starts]
     certificate = {
         "holds": all(run["holds"] for run in found.values()),
@@ -139,7 +144,7 @@ def compare(whole: pathlib.Path, other: pathlib.Path, step: int, loss_tolerance:
 
 def table(certificate: dict[str, Any]) -> str:
     """The certificate for people."""
-    width = 34
+    width = 42
     lines = [f"{'':{width}}" + "".join(f"{name:>20}" for name in certificate["runs"])]
     runs = certificate["runs"].values()
 
@@ -154,6 +159,10 @@ def table(certificate: dict[str, Any]) -> str:
         row(name, [f"{run[name]:.2g}" for run in runs])
     row("holds", ["yes" if run["holds"] else "NO" for run in runs])
     return "\n".join(lines)
+
+
+def _was_asked(start: Start) -> bool:
+    return start.kill is not None and start.kill.signal == "SIGTERM" and start.kill.step is not None
 
 
 def _kills(run: dict[str, Any], signal: str) -> int:
@@ -175,7 +184,7 @@ def _digest(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def _told(start: Any) -> str:
+def _told(start: Start) -> str:
     if start.kill is None:
         return f"{start.layout}: went on to step {start.step} and ended"
-    return f"{start.layout}: {start.kill.signal} at step {start.step}, ended after {start.seconds_to_end} s"
+    return f"{start.layout}: {start.kill.signal} at step {start.step}, ended after {start.seconds_to_end:.1f} s"
