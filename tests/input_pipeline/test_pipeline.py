@@ -1,3 +1,4 @@
+import gc
 import itertools
 import pathlib
 import re
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
