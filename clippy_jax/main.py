@@ -13,7 +13,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clippy_jax.config import parse
+from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading
 
@@ -55,6 +55,18 @@ def _check_overrides(argv: list[str]) -> None:
             check_path(keys, config.value)
 
 
+def read_config(argv: list[str]) -> Config:
+    """The configuration that `--config=FILE` and its overrides in a command line give; raises `InputError`."""
+    _check_overrides(argv)
+    private = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
+    try:
+        private(argv)
+    except flags.Error as error:
+        raise InputError(f"{error}; see --help") from None
+    return parse(config.value)
+
+
 @exit_with_one_line
 def main(argv: list[str]) -> None:
     """Checks the command, joins the other processes if there are any, and trains."""
@@ -74,7 +86,7 @@ def main(argv: list[str]) -> None:
     processes.initialize(
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value, _JOIN_SECONDS.value, _HEARTBEAT_SECONDS.value
     )
-    with processes.failing_together():
+    with processes.failing_together(_HEARTBEAT_SECONDS.value):
         keep_programs(_WORKDIR.value)
         finished = train_and_evaluate(config, _WORKDIR.value)
     if not finished:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from clippy_jax import lost_process
 from clippy_jax.errors import InputError, bug_note
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
@@ -24,6 +25,8 @@ _SLURM = (("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"), "SLURM_NTASK
 _OPEN_MPI = ((), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 _MPICH = ((), "PMI_SIZE", "PMI_RANK")
 
+# What JAX's errors begin with that no other process can have caused.
+_OF_THIS_PROCESS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 _SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
 
@@ -103,25 +106,27 @@ def gather_texts(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def failing_together(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Iterator[None]:
     """Surrounds the work of the processes of a run: an exception in one of them ends them all.
 
     The others may be waiting for this process in a collective, and at its exit JAX would have it wait for them. So it
-    says what is wrong and leaves at once; JAX ends the others when they miss it. A process that is alone just raises.
+    says what is wrong and leaves at once; JAX ends the others when they miss it, within `heartbeat_seconds`, and each
+    of them says in one line which process it was (`lost_process.py`). A process that is alone just raises.
     """
+    if jax.process_count() > 1:
+        lost_process.watch_for()
     try:
         yield
     except Exception as error:
         if jax.process_count() == 1:
             raise
+        if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OF_THIS_PROCESS):
+            time.sleep(heartbeat_seconds + _SECONDS_TO_SPEAK)  # JAX knows by then if another process is lost
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
-            if isinstance(error, jax.errors.JaxRuntimeError):
-                print("If another process has ended, its own output says why.", file=sys.stderr, flush=True)
-            else:
-                print(bug_note(), file=sys.stderr, flush=True)
+            print(bug_note(), file=sys.stderr, flush=True)
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)

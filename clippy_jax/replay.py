@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from jax.sharding import Mesh
 
 from clippy_jax.command_line import Parser
@@ -43,6 +44,7 @@ def flags() -> Parser:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replays a step and prints what it finds."""
+    logging.set_verbosity(logging.ERROR)  # Orbax says what it does not find
     chosen = flags().parse_args(arguments)
     diverged = read_diverged_step(chosen.file)
     workdir = pathlib.Path(chosen.workdir or diverged.workdir)

@@ -24,7 +24,7 @@ from clippy_jax.mesh import check_batch_size, make_mesh, place_whole, state_shar
 from clippy_jax.processes import log_line
 from clippy_jax.run import workdir_lock
 from clippy_jax.run.checkpointing import Checkpointer
-from clippy_jax.run.compilation import call_and_time_compilation
+from clippy_jax.run.compilation import call_and_time_compilation, make_program_folder
 from clippy_jax.run.interruption import Interrupted, Interruption
 from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.metrics import Progress, open_writer
@@ -56,6 +56,7 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
             _check_vocabulary(training_input, config)
             evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
         make_workdir(workdir)
+        make_program_folder(workdir)
         stack.enter_context(workdir_lock.hold(workdir))
         for change in prepare_workdir(workdir, config):
             log_line(f"changed since this run's last start: {change}")

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +14,11 @@ import jax
 import numpy as np
 import pytest
 
+from clippy_jax import prove_resume
 from clippy_jax.main import parse_flags
+from clippy_jax.run import resume_proof
 from clippy_jax.run.checkpointing import restore_arrays
+from clippy_jax.run.ledger import read_digests
 from tests import small_run
 from tests.xla_flags import xla_flags
 
@@ -26,6 +30,11 @@ import runpy, sys
 sys.argv.append("--heartbeat_seconds=8")
 runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 """
+
+LOST = (
+    "of this run ended or gives no sign of life; see its own output; the same command, with any number of processes, "
+    "goes on from the newest checkpoint"
+)
 
 # The program, whose second process fails in an evaluation in which the first one waits for it.
 FAILING_EVALUATION = f"""
@@ -56,7 +65,7 @@ runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 def flags(tmp_path_factory) -> list[str]:
     data = tmp_path_factory.mktemp("shapes") / "data"
     saving = dict(checkpoint__every_steps=4, checkpoint__every_minutes=0.0, checkpoint__keep=9)
-    return small_run.flags(data, schedule__stop_step=16, **saving)
+    return small_run.flags(data, schedule__stop_step=16, input__ledger=True, **saving)
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +133,16 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     assert any(line.startswith("step  9/16") for line in first.stdout)
     second.kill()
     (status, _, error), (killed, _, _) = finish([first, second])
-    assert killed == -signal.SIGKILL and status in (1, -signal.SIGABRT)
-    assert "another task died" in error or "another process has ended" in error
-    assert "most recent call first" not in error
+    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
+    assert error.splitlines()[1:] == [f"error: process 1 {LOST}"]
     assert 9 <= len(lines_of(workdir)) < 12
     newest = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
 
     # Then the first dies while it writes a checkpoint, and leaves it half-written. The second one ends.
     (killed, output, _), (status, _, error) = finish(start(flags, [("-c", KILLED_WHILE_SAVING), PROGRAM]))
     assert f"continuing after step {newest}\n" in output
-    assert killed == -signal.SIGKILL and status != 0
-    assert "most recent call first" not in error
+    assert killed == -signal.SIGKILL and status == -signal.SIGABRT
+    assert error.splitlines()[1:] == [f"error: process 0 {LOST}"]
     assert list(checkpoints.glob("12.*")) and not (checkpoints / "12").exists()
 
     (status, output, error), (other, _, _) = finish(start(flags, [PROGRAM] * 2))
@@ -142,6 +150,7 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     assert "continuing after step 8\n" in output
     assert sorted(int(path.name) for path in checkpoints.iterdir()) == [4, 8, 12, 16]
     assert_same_training(workdir, lines_of(uninterrupted))
+    assert resume_proof.compare(uninterrupted, workdir, 16, loss_tolerance=1e-5)["holds"]
 
 
 def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, uninterrupted, tmp_path):
@@ -154,6 +163,7 @@ def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sha
         assert reports == [True] + [False] * (processes - 1)
         assert stop == 3 or f"continuing after step {stop - 3}\n" in ended[0][1]
     assert_same_training(tmp_path, lines_of(uninterrupted)[:9])
+    assert list(read_digests(tmp_path).items()) == list(read_digests(uninterrupted).items())[:9]
 
 
 def test_two_processes_start_from_given_weights_with_split_parameters(flags, uninterrupted, tmp_path):
@@ -191,29 +201,49 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
 
 
-def test_a_run_that_is_taken_away_saves_its_step_and_goes_on_later(flags, uninterrupted, tmp_path):
-    flags = [*flags, f"--workdir={tmp_path}", "--config.checkpoint.every_steps=0", "--interrupted_exit_status=75"]
-    (process,) = start(flags, [PROGRAM], devices=4)
-    assert any(line.startswith("step  5/16") for line in process.stdout)
-    process.send_signal(signal.SIGTERM)
-    ((status, output, error),) = finish([process])
-    assert status == 75, error
-    assert "SIGTERM: stopping after this step; a second signal ends at once" in output
-    stopped = len(lines_of(tmp_path))
-    assert f"stopped after step {stopped}, which is saved; the same command goes on from there" in output
-    assert 5 <= stopped < 16 and (tmp_path / "checkpoints" / str(stopped)).is_dir()
-    ((status, output, _),) = finish(start(flags, [PROGRAM], devices=4))
-    assert status == 0 and f"continuing after step {stopped}\n" in output
-    assert_same_training(tmp_path, lines_of(uninterrupted))
+def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterrupted, tmp_path, capsys):
+    """The certificate of `prove_resume`; here of one SIGTERM."""
+    shutil.copytree(uninterrupted, tmp_path / "uninterrupted")
+    with pytest.raises(SystemExit) as ended:
+        prove_resume.main([*flags, f"--workdir={tmp_path}", "--kills=1", "--layouts=1x4", "--seed=5"])
+    output = capsys.readouterr().out
+    assert ended.value.code == 0, output
+    certificate = json.loads((tmp_path / "certificate.json").read_text())
+    killed, finished = certificate["runs"]["same layout"]["starts"]
+    assert (killed["kill"]["signal"], killed["exit_statuses"]) == ("SIGTERM", [0])
+    assert finished["kill"] is None and finished["step"] == 16
+    said = (tmp_path / "same_layout.process0.log").read_text()
+    assert "SIGTERM: stopping after this step; a second signal ends at once" in said
+    assert f"stopped after step {killed['step']}, which is saved; the same command goes on from there" in said
+    assert f"continuing after step {killed['step']}\n" in said
+    assert certificate["uninterrupted"] == certificate["runs"]["same layout"]["digests"]
+
+
+@pytest.mark.parametrize(
+    "file, old, new, differs",
+    [
+        ("ledger/0.jsonl", '"samples": "', '"samples": "f', "ledger"),
+        ("ledger/0.jsonl", '"step": 7', '"step": 6', "ledger"),
+        ("metrics.jsonl", '"loss": ', '"loss": 1', "losses"),
+        ("metrics.jsonl", '{"step": 7', '{"step": 17', "losses"),
+    ],
+)
+def test_the_certificate_tells_what_differs(uninterrupted, tmp_path, file, old, new, differs):
+    shutil.copytree(uninterrupted, tmp_path / "other")
+    path = tmp_path / "other" / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    for tolerance in (None, 1e-3):
+        found = resume_proof.compare(uninterrupted, tmp_path / "other", 16, tolerance)
+        assert not found["holds"] and [name for name, equal in found["equal"].items() if not equal] == [differs]
 
 
 def test_both_processes_of_a_run_stop_after_the_same_step_when_one_is_warned(flags, uninterrupted, tmp_path):
-    flags = [*flags, f"--workdir={tmp_path}"]
+    flags = [*flags, f"--workdir={tmp_path}", "--interrupted_exit_status=75"]
     first, second = start(flags, [PROGRAM] * 2, devices=2)
     assert any(line.startswith("step  3/16") for line in first.stdout)
     second.send_signal(signal.SIGUSR1)
     (status, output, error), (other, _, _) = finish([first, second])
-    assert (status, other) == (0, 0), error
+    assert (status, other) == (75, 75), error
     stopped = len(lines_of(tmp_path))
     assert f"stopped after step {stopped}, which is saved" in output and 3 <= stopped < 16
     ((status, _, error),) = finish(start(flags, [PROGRAM], devices=4))

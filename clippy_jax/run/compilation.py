@@ -1,22 +1,58 @@
-"""How long JAX compiles, and where compiled programs are kept for the run's next start."""
+"""How long JAX compiles, and where compiled programs are kept for the run's next start.
+
+A compiled program is native code that runs with the rights of whoever loads it. So programs are kept, and loaded, only
+from a folder that nobody but its owner can write to.
+"""
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from clippy_jax.processes import log_line
+
 _COMPILATION = "/jax/core/compile/"  # JAX's events of tracing, lowering and compiling begin like this
+_FOLDER = "compilation_cache"
 
 
 def keep_programs(workdir: str) -> None:
     """Has every program that takes a second or more to compile kept in `WORKDIR/compilation_cache`.
 
     To be called before anything is compiled. A folder in `JAX_COMPILATION_CACHE_DIR` goes first. Nothing is kept in
-    remote workdirs: there, reading a program can take longer than compiling it.
+    remote workdirs, where reading a program can take longer than compiling it, nor in a folder that somebody else could
+    have written to; a line then says so.
     """
-    if jax.config.jax_compilation_cache_dir is None and "://" not in workdir:
-        jax.config.update("jax_compilation_cache_dir", os.path.join(os.path.abspath(workdir), "compilation_cache"))
+    if jax.config.jax_compilation_cache_dir is not None or "://" in workdir:
+        return
+    folder = os.path.join(os.path.abspath(workdir), _FOLDER)
+    if doubt := _doubt(folder):
+        log_line(f"{folder} {doubt}: compiled programs are neither taken from there nor kept; remove it to keep them")
+    else:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def make_program_folder(workdir: str) -> None:
+    """Makes the folder, if programs are to be kept in it, as one that only its owner can write to."""
+    folder = os.path.join(os.path.abspath(workdir), _FOLDER)
+    if jax.config.jax_compilation_cache_dir == folder:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
+def _doubt(folder: str) -> str:
+    """Why others may have written to a folder; "" if they cannot have, or if it is not there yet."""
+    try:
+        about = os.lstat(folder)
+    except OSError:
+        return ""
+    if not stat.S_ISDIR(about.st_mode):
+        return "is a link, not a folder" if stat.S_ISLNK(about.st_mode) else "is no folder"
+    if about.st_uid != os.geteuid():
+        return "belongs to another user"
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "can be written by others"
+    return ""
 
 
 def call_and_time_compilation(function: Callable, *arguments) -> tuple[Any, float]:

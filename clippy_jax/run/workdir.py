@@ -3,7 +3,8 @@
     WORKDIR/config.json    the resolved configuration
     WORKDIR/tokenizer/     the tokenizer's files
     WORKDIR/checkpoints/   the train state (`checkpointing.py`)
-    WORKDIR/compilation_cache/   compiled programs, which may be deleted (`compilation.py`)
+    WORKDIR/compilation_cache/   compiled programs, which may be deleted (`compilation.py`): native code that the next
+                           start runs, so only from a folder that nobody else can write to
 
 so that whoever has the folder needs nothing else to use or to continue the run. Files appear under their names only
 when they are complete. To use a run, only the parts of its configuration that are used have to be of this version.

@@ -66,6 +66,35 @@ def test_the_seed_decides(input_config, shards):
     assert not np.array_equal(collected(config)[0].tokens, other[0].tokens)
 
 
+def digests(config, steps=4, process_count=1):
+    """Of the samples of each step, added up over the processes."""
+    sums = [0] * steps
+    for process in range(process_count):
+        training_input = TrainingInput(config, process, process_count)
+        for step, _ in enumerate(training_input.batches(0, steps)):
+            sums[step] += training_input.account(step).digest
+    return [total % 2**64 for total in sums]
+
+
+def test_the_digest_of_a_batch_follows_from_its_samples(input_config, shards, write_shard, tmp_path):
+    config = input_config(shards, ledger=True)
+    alone = digests(config)
+    assert len(set(alone)) == 4 and digests(config, process_count=3) == alone
+    assert digests(input_config(shards, ledger=True, seed=1)) != alone
+    for number, (first, samples) in enumerate(((0, 11), (11, 3), (15, 9))):  # as many as in `shards`, but others
+        write_shard(tmp_path / f"{number:05d}.tar", first, samples)
+    assert all(one != other for one, other in zip(alone, digests(input_config(tmp_path, ledger=True))))
+    assert digests(input_config(shards)) == [0] * 4
+
+
+def test_one_process_makes_the_whole_batch(input_config, shards):
+    config = input_config(shards)
+    batch, names = TrainingInput(config, 1, 3).whole_batch(2)
+    assert_equal([batch], collected(config, 2, 1))
+    photos = numbers(TrainingInput(config), [batch])[0]
+    assert [name.rpartition(": ")[2] for name in names] == [f"{photo:09d}.jpg" for photo in photos]
+
+
 @pytest.mark.parametrize("start", [1, 3, 5])
 def test_starting_anywhere_continues_the_run(input_config, shards, start):
     config = input_config(shards)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 
@@ -21,10 +22,14 @@ print(jax.jit(lambda state, images: state + images.sum())(jnp.ones(3), jnp.ones(
 
 
 def run(workdir, **environment):
+    return run_script(SCRIPT, workdir, **environment)
+
+
+def run_script(script, *arguments, **environment):
     inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     environment = inherited | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
     finished = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(workdir)],
+        [sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,
@@ -56,6 +61,41 @@ def test_a_damaged_program_is_compiled_again(tmp_path):
 def test_the_environment_names_another_folder(tmp_path):
     run(tmp_path / "run", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "elsewhere"))
     assert programs_in(tmp_path / "elsewhere") and not (tmp_path / "run").exists()
+
+
+FOLDERS = """
+import sys
+import jax
+from clippy_jax.run.compilation import keep_programs, make_program_folder
+
+for workdir in sys.argv[1:]:
+    keep_programs(workdir)
+    print(jax.config.jax_compilation_cache_dir)
+    make_program_folder(workdir)
+    jax.config.update("jax_compilation_cache_dir", None)
+"""
+
+
+def test_programs_are_native_code_and_never_taken_from_where_others_can_write(tmp_path):
+    workdirs = {name: tmp_path / name for name in ("own", "theirs", "writable", "linked", "file", "new")}
+    for name, workdir in workdirs.items():
+        workdir.mkdir()
+        if name in ("own", "theirs", "writable"):
+            (workdir / "compilation_cache").mkdir(mode=0o755)
+    (workdirs["writable"] / "compilation_cache").chmod(0o775)
+    (workdirs["linked"] / "compilation_cache").symlink_to(workdirs["own"] / "compilation_cache")
+    (workdirs["file"] / "compilation_cache").write_text("")
+    tried = [name for name in workdirs if name != "theirs" or os.geteuid() == 0]
+    if "theirs" in tried:
+        os.chown(workdirs["theirs"] / "compilation_cache", 12345, 12345)
+    lines = run_script(FOLDERS, *(workdirs[name] for name in tried)).splitlines()
+    kept = [line for line in lines if line.startswith("/") and "neither" not in line]
+    assert kept == [str(workdirs[name] / "compilation_cache") for name in ("own", "new")]
+    assert stat.S_IMODE((workdirs["new"] / "compilation_cache").stat().st_mode) == 0o700
+    said = [line.partition(": compiled")[0].partition("compilation_cache ")[2] for line in lines if "neither" in line]
+    doubts = ["belongs to another user"] * ("theirs" in tried)
+    assert said == [*doubts, "can be written by others", "is a link, not a folder", "is no folder"]
+    assert lines.count("None") == len(tried) - 2
 
 
 def test_the_time_to_compile_is_that_of_new_programs():

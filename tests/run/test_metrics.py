@@ -106,7 +106,7 @@ def test_resuming_drops_the_lines_of_steps_that_are_done_again(tmp_path, config,
     with progress_of(tmp_path, config, clock=clock) as progress:
         train(progress, clock, range(1, 41))
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 50, "lo')  # the process died here
+        file.write('7\n{"step": "30"}\n{"step": 50, "lo')  # odd lines, and the process died here
     with progress_of(tmp_path, config, start_step=25, clock=clock) as progress:
         assert [line["step"] for line in read_lines(tmp_path)] == [1, 10, 20]
         train(progress, clock, range(26, 41))

@@ -1,5 +1,6 @@
 """The training step: metrics, clamp, keys, freezing, donation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from clippy_jax.config import ScheduleConfig
+from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from clippy_jax.mesh import make_mesh
 from clippy_jax.models.clippy import CLIPpy
+from clippy_jax.run.sound_checkpoints import find_not_finite
 from clippy_jax.training.losses.softmax import softmax_contrastive_loss
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import init_state
@@ -112,3 +115,37 @@ def test_a_frozen_tower_stays_bit_for_bit(frozen, trained):
     jax.tree.map(np.testing.assert_array_equal, after.params[frozen], state.params[frozen])
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params[trained], state.params[trained])
     assert all(jax.tree.leaves(moved)), moved
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_any_other_is_the_same(train_step):
+    config = dataclasses.replace(CONFIG, skip_nonfinite_updates=3)
+    skipping = jax.jit(make_train_step(config, make_mesh()))
+    plain, same = train_step(new_state(CONFIG), IMAGES, TEXTS), skipping(new_state(CONFIG), IMAGES, TEXTS)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(plain[1]), jax.device_get(same[1]))
+    jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(state.replace(key=())) for state, _ in (plain, same)))
+
+    state = same[0]
+    state.params["image"]["norm"]["scale"] *= 3e38  # finite, but its products are not
+    after, metrics = skipping(state, IMAGES, TEXTS)
+    assert not np.isfinite(metrics["loss"]) and np.isclose(metrics["learning_rate"], 1e-3)
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, after.optimizer_state[0], state.optimizer_state[0])
+    counts = [leaf for leaf in jax.tree.leaves(after.optimizer_state[1:]) if leaf.ndim == 0]
+    assert after.step == 2 and counts == [2]  # the learning rate stays a function of the step
+
+
+BLACK, NO_WORDS = np.zeros_like(IMAGES), np.zeros_like(TOKENS)
+NO_WORDS[:, 0] = 1  # the end of a text without words
+
+
+@pytest.mark.parametrize("pairs", [8, 1])
+def test_pairs_without_anything_to_learn_from_are_finite(pairs):
+    """Identical captions, black images, captions without words; also where a pair is the whole batch."""
+    mesh = jax.make_mesh((pairs,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:pairs])
+    step = jax.jit(make_train_step(CONFIG, mesh))
+    same = np.repeat(TOKENS[:1], len(TOKENS), axis=0)
+    for images, tokens in ((IMAGES, same), (BLACK, TOKENS), (IMAGES, NO_WORDS), (BLACK, NO_WORDS)):
+        packing = find_packing(tokens[:pairs], min(2, pairs), 1)
+        state, metrics = step(new_state(CONFIG), images[:pairs], fill_rows(packing, min(2, pairs)))
+        assert all(np.isfinite(value) for value in metrics.values()), metrics
+        assert not find_not_finite(state)
