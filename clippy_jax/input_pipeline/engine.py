@@ -9,6 +9,7 @@ import atexit
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,21 +63,11 @@ class ParallelBatches:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         calls = -(-batch_size // _ROWS)  # for each batch
         specs = tf.nest.flatten(row)
-        self._errors: dict[int, Exception] = {}  # by number of the call
-        self._ended = threading.Event()
-
-        def call(number: np.int64) -> Rows:
-            batch, part = divmod(int(number), calls)
-            try:
-                rows = slice(part * _ROWS, min((part + 1) * _ROWS, batch_size))
-                return wait_for_storage(lambda: make(batch, rows), PATIENCE, self._ended)
-            except Exception as error:  # TensorFlow would make a long text of it
-                self._errors[int(number)] = error
-                raise
+        self._calls = made_by = _Calls(make, batch_size, calls)
 
         @tf.autograph.experimental.do_not_convert  # it would write files and has nothing to convert
         def rows(number: "tf.Tensor") -> Any:
-            made = tf.numpy_function(call, [number], [spec.dtype for spec in specs])
+            made = tf.numpy_function(made_by.call, [number], [spec.dtype for spec in specs])
             return tf.nest.pack_sequence_as(
                 row, [tf.ensure_shape(array, (None, *spec.shape)) for array, spec in zip(made, specs)]
             )
@@ -92,15 +83,17 @@ class ParallelBatches:
             .prefetch(max(2, -(-2 * workers // calls)))
             .with_options(options)
         )
+        # TensorFlow keeps a dataset's functions for ever; the open files behind this one shall not stay with them.
+        weakref.finalize(self.dataset, made_by.forget)
 
     def __iter__(self) -> Iterator[Any]:
         running = [self.dataset.as_numpy_iterator()]
 
         def stop() -> None:
-            self._ended.set()
+            self._calls.ended.set()
             running.clear()
 
-        self._ended.clear()
+        self._calls.ended.clear()
         atexit.register(stop)  # a call that begins while Python shuts down would abort the program
         try:
             while running:
@@ -108,9 +101,39 @@ class ParallelBatches:
         except StopIteration:
             return
         except import_tensorflow().errors.OpError:
-            if not self._errors:
+            if not self._calls.errors:
                 raise
-            raise self._errors[min(self._errors)] from None  # later calls may have failed before
+            raise self._calls.errors[min(self._calls.errors)] from None  # later calls may have failed before
         finally:
             stop()
             atexit.unregister(stop)
+
+
+class _Calls:
+    """The calls of a function that makes rows, each with its number; storage that is away is waited for.
+
+    Attributes:
+      errors: what was raised, by number of the call.
+      ended: set when nobody wants rows any more.
+    """
+
+    def __init__(self, make: Callable[[int, slice], Rows], batch_size: int, calls_per_batch: int):
+        self._make: Callable[[int, slice], Rows] | None = make
+        self._batch_size = batch_size
+        self._calls_per_batch = calls_per_batch
+        self.errors: dict[int, Exception] = {}
+        self.ended = threading.Event()
+
+    def call(self, number: np.int64) -> Rows:
+        """Makes some rows of a batch."""
+        batch, part = divmod(int(number), self._calls_per_batch)
+        try:
+            rows = slice(part * _ROWS, min((part + 1) * _ROWS, self._batch_size))
+            return wait_for_storage(lambda: self._make(batch, rows), PATIENCE, self.ended)
+        except Exception as error:  # TensorFlow would make a long text of it
+            self.errors[int(number)] = error
+            raise
+
+    def forget(self) -> None:
+        """Lets go of the function and all that it holds."""
+        self._make = None

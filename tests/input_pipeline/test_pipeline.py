@@ -1,8 +1,10 @@
+import gc
 import itertools
 import pathlib
 import re
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -445,3 +447,14 @@ def get_config():
     spec, *batches = capsys.readouterr().out.splitlines()
     assert spec.startswith("Batch(images=TensorSpec(shape=(6, 96, 96, 3), dtype=tf.uint8")
     assert batches == ["(6, 96, 96, 3) (6, 32)"] * 2
+
+
+def test_what_an_input_has_open_is_let_go_when_nobody_uses_it(shards, input_config):
+    """TensorFlow keeps the functions of a dataset for ever; what they read from is not to stay with them."""
+    training_input = TrainingInput(input_config(shards))
+    for _ in training_input.batches(0, 3):
+        pass
+    still_there = weakref.ref(training_input)
+    del training_input
+    gc.collect()
+    assert still_there() is None

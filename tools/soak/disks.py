@@ -73,7 +73,7 @@ def _filled(folder: pathlib.Path) -> Iterator[str]:
             filler = disk / "filler"
             program = Program(["-c", _FILLED, str(step), str(filler), *reference.flags, f"--workdir={disk}/run"])
             told = _told(program, f"filled at step {step}", disk / "run")
-            filler.unlink()
+            filler.unlink(missing_ok=True)
             yield told or _goes_on(reference, disk)
 
 

@@ -87,7 +87,7 @@ def _flat(folder: pathlib.Path) -> Iterator[str]:
     data = folder.parent / "data"
     runs.flags(folder.parent)  # renders the data
     program = Program(["-c", _TWO_RUNS, str(data), str(folder), str(STEPS)])
-    program.wait_for("step    50/50") or program.wait_for("step 50/50")
+    program.wait_for("step 50/50")
     watch = Watch(program)
     ended = program.finish(600)
     if ended.status:

@@ -13,6 +13,7 @@ from tools.soak.promises import Promise
 
 _HEARTBEAT = 8  # seconds, in place of 100
 _JOIN = 5  # in place of 300
+_MOST_LINES = 3  # on stderr: that it waits for the others, what JAX warns of, and the one that counts
 
 
 def _start(folder: pathlib.Path, workdir: pathlib.Path) -> list[Program]:
@@ -39,11 +40,9 @@ def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
             fault = ""
             if ended.status in (0, -signal.SIGKILL):
                 fault = f"status {ended.status} after {ended.seconds:.0f} s"
-            elif "Traceback" in ended.error or "most recent call first" in ended.error:
-                fault = f"a traceback in {len(ended.error.splitlines())} lines"
-            elif not any(word in ended.error for word in ("died", "another process", "heartbeat", "ended")):
-                fault = f"does not say why: {ended.last_line[:200]}"
-            elif len(ended.error.splitlines()) > 12:
+            elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
+                fault = f"does not say which: {ended.last_line[:200]}"
+            elif len(ended.error.splitlines()) > _MOST_LINES:
                 fault = f"{len(ended.error.splitlines())} lines: {ended.error.splitlines()[0][:120]}"
             yield fault and f"process {lost} lost after {moment!r}: {fault}"
 
@@ -86,7 +85,7 @@ PROMISES = (
     Promise(
         "one of two processes is killed: the other ends within the bound and says so",
         f"SIGKILL to either, while compiling and stepping; within {4 * _HEARTBEAT + 10} s with a heartbeat of "
-        f"{_HEARTBEAT} s; status, no traceback, at most 12 lines",
+        f"{_HEARTBEAT} s; no page of C++: at most 3 lines, the last of which names the process",
         functools.partial(_lost, signal.SIGKILL),
     ),
     Promise(
