@@ -6,6 +6,7 @@ process id, and with an end like any other's. Nothing of JAX or TensorFlow runs 
 the process that started it.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -33,7 +34,7 @@ def serve(path: str) -> dict | None:
         listening.listen(16)
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([listening, woken, sys.stdin], [], [])
+            ready, _, _ = select.select([listening, woken, sys.stdin, *running.values()], [], [])
             if sys.stdin in ready:
                 return None
             if woken in ready:
@@ -41,8 +42,13 @@ def serve(path: str) -> dict | None:
                 for number in list(running):
                     ended, status = os.waitpid(number, os.WNOHANG)
                     if ended:
-                        with running.pop(number) as connection:
+                        with running.pop(number) as connection, contextlib.suppress(BrokenPipeError):
                             connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+            for number, connection in list(running.items()):
+                if connection in ready:  # who asked for it has been killed, and means it
+                    os.kill(number, signal.SIGKILL)
+                    running.pop(number).close()
+                    os.waitpid(number, 0)
             if listening in ready:
                 connection, _ = listening.accept()
                 request, streams, _, _ = socket.recv_fds(connection, 4096, 3)

@@ -80,9 +80,10 @@ def run(arguments: Sequence[str | os.PathLike], **settings) -> subprocess.Comple
 
 @functools.cache
 def python() -> str:
-    """An executable that does what a Python interpreter does, and starts as fast as `Program`; signals do not reach it.
+    """An executable that does what a Python interpreter does and starts as fast as `Program`.
 
-    It is `sys.executable` of what it runs, whose children therefore start as fast.
+    It is `sys.executable` of what it runs, whose children therefore start as fast. What it runs has another process id;
+    it passes the signals on that a launcher sends, SIGKILL among them.
     """
     server = _server()
     path = pathlib.Path(server).with_name("python")
@@ -98,8 +99,14 @@ def run_here(server: str, command: Sequence[str]) -> int:
     """Runs a command of `python` with the streams, the environment and the folder of this process; its exit status."""
     executable, *arguments = command
     with _ask(server, executable, arguments, os.environ, os.getcwd(), (0, 1, 2)) as connection:
-        _answer(connection)
-        return _answer(connection)
+        number = _answer(connection)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(each, lambda received, _: os.kill(number, received))
+        status = _answer(connection)
+    if status < 0:  # it was ended by a signal
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
 
 
 def _ask(

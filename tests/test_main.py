@@ -189,8 +189,9 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
 
 
-def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterrupted, tmp_path, capsys):
+def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterrupted, tmp_path, capsys, monkeypatch):
     """The certificate of `prove_resume`; here of one SIGTERM."""
+    monkeypatch.setattr("sys.executable", programs.python())
     shutil.copytree(uninterrupted, tmp_path / "uninterrupted")
     with pytest.raises(SystemExit) as ended:
         prove_resume.main([*flags, f"--workdir={tmp_path}", "--kills=1", "--layouts=1x4", "--seed=5"])
