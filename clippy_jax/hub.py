@@ -86,7 +86,7 @@ def _snapshot(name: str, match: re.Match, choose: Choose, flag: str) -> str:
     repository, revision, file = match["repository"], match["revision"], match["file"]
     what = f"{flag}{name}"
     try:
-        with reading(what, "check the network, or give a local path", "cannot be fetched from the Hugging Face hub"):
+        with reading(what, "check the network, or give a path", "is no path, and cannot be fetched from the hub"):
             if file:
                 return huggingface_hub.hf_hub_download(repository, file, revision=revision)
             try:

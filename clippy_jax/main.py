@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from clippy_jax.command_line import at_home
 from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
-from clippy_jax.errors import InputError, exit_with_one_line, reading
+from clippy_jax.errors import InputError, exit_with_one_line, reading, reason
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, for example configs/b16.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, configuration, tokenizer.")
@@ -40,7 +40,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     argv = [name + equals + at_home(value) for name, equals, value in (argument.partition("=") for argument in argv)]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
-        return flags.FLAGS(argv)
+        try:
+            return flags.FLAGS(argv)
+        except flags.Error as error:
+            raise InputError(f"{reason(error)}; see --help") from None
 
 
 def _check_overrides(argv: list[str]) -> None:
@@ -48,7 +51,7 @@ def _check_overrides(argv: list[str]) -> None:
     without_overrides = flags.FlagValues()
     without_overrides.set_gnu_getopt()
     config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
-    with reading("--config"):
+    with reading(next((argument for argument in argv if argument.startswith("--config=")), "--config")):
         without_overrides(argv, known_only=True)
         if config.value is None:
             return

@@ -1,11 +1,12 @@
 """Finds the folder that was meant where one too many, or one too few, was given."""
 
+import contextlib
 import itertools
 import os
 import pathlib
 from collections.abc import Callable
 
-_MOST = 2000  # entries that are looked at: a folder of a million images is no parent of data sets
+_MOST = 200  # entries of a folder that are looked at: one of a million images is no parent of data sets
 
 
 def hint(root: pathlib.Path, fits: Callable[[pathlib.Path], bool]) -> str:
@@ -13,8 +14,9 @@ def hint(root: pathlib.Path, fits: Callable[[pathlib.Path], bool]) -> str:
     below = [child for child in _folders(root) for child in (child, *_folders(child))]
     above = root.absolute().parents[:2]
     for folder in (*sorted(below, key=lambda folder: (len(folder.parts), folder)), *above):
-        if fits(folder):
-            return f"; did you mean {folder}?"
+        with contextlib.suppress(OSError):  # it may not be read
+            if fits(folder):
+                return f"; did you mean {folder}?"
     return ""
 
 

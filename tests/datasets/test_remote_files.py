@@ -25,7 +25,11 @@ class WebServer(http.server.ThreadingHTTPServer):
       failures: how many of the coming reads fail with 503.
       refuses: the status with which it answers everything, 0 for none.
       read: the path of every GET of a file.
+      together: reads that wait for each other.
     """
+
+    request_queue_size = 128
+    together: threading.Barrier | None = None
 
     def __init__(self, folder: pathlib.Path):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -53,6 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(404, b"")
         if self.command == "GET":
             self.server.read.append(path.name)
+            if self.server.together:
+                self.server.together.wait(timeout=20)
             if self.server.failures:
                 self.server.failures -= 1
                 return self.answer(503, b"")
@@ -163,6 +169,12 @@ def test_local_and_remote_shards_are_joined_in_order(web, shards, input_config):
     assert {index: sample.caption for index, sample in samples.items()} == {12: "photo 12", 13: "photo 13"}
     assert [source[index].caption for index in range(23)] == [f"photo {index}" for index in range(23)]
     assert source.name(12).startswith(f"{web.address}/00001.tar: ")
+
+
+def test_the_samples_of_a_batch_are_read_at_the_same_time(web, input_config):
+    source = open_source(input_config(f"{web.address}/00000.tar"))
+    web.together = threading.Barrier(11)
+    assert len(source.read_ahead(range(11))) == 11
 
 
 def test_retrieval_reads_remote_shards(web):
