@@ -69,7 +69,10 @@ def _read_modules(folder: str) -> dict[str, str]:
     """The kind of each module and the folder it is in."""
     modules = read_json(os.path.join(folder, "modules.json"), list)
     with reading(f"{folder}/modules.json", "get it again", "has a module without type or path"):
-        return {module["type"].rpartition(".")[2]: str(module["path"]) for module in modules}
+        paths = {module["type"].rpartition(".")[2]: str(module["path"]) for module in modules}
+    if any(os.path.isabs(path) or os.pardir in Path(path).parts for path in paths.values()):
+        raise InputError(f"{folder}/modules.json names folders outside of it; get it again, from a source you trust")
+    return paths
 
 
 def _read_settings(paths: Mapping[str, str], gated: bool) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def read_tensors(folder: str) -> dict[str, np.ndarray]:
             if not isinstance(places, dict):
                 raise InputError(f"{index} has no weight_map; get it again")
             files = sorted({str(file) for file in places.values()})
+            if any(os.path.basename(file) != file for file in files):
+                raise InputError(f"{index} names files outside of its folder; get it again, from a source you trust")
         elif not os.path.exists(os.path.join(folder, name)):
             continue
         tensors = {}

@@ -103,6 +103,21 @@ def test_weights_in_several_files(tmp_path, text_folder):
     same_tree(read_weights(str(folder)).to_params()[0], read_weights(text_folder).to_params()[0])
 
 
+def test_paths_out_of_the_folder_are_not_followed(tmp_path, text_folder):
+    folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "t5"))
+    (folder / "pytorch_model.bin").unlink()
+    for place in ("../other/model.safetensors", f"{tmp_path}/other/model.safetensors"):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"shared.weight": place}}))
+        with pytest.raises(InputError, match="model.safetensors.index.json names files outside of its folder"):
+            read_weights(str(folder))
+    modules = json.loads((folder / "modules.json").read_text())
+    for place in ("../t5", str(tmp_path), "a/../../t5"):
+        modules[0]["path"] = place
+        (folder / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(InputError, match="modules.json names folders outside of it"):
+            read_weights(str(folder))
+
+
 def test_wrong_keys_are_refused_with_the_whole_list(tmp_path, text_folder):
     folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "t5"))
     tensors = torch.load(folder / "pytorch_model.bin")

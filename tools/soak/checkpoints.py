@@ -19,7 +19,7 @@ from tools.soak.promises import Promise
 
 _STEPS = (5, 9)
 _CONFIG = CheckpointConfig(every_steps=0, every_minutes=0.0, keep=9, keep_every_steps=0)
-_ROUNDS = 5  # of all damages to all files
+_ROUNDS = 3  # of all damages to all files
 
 
 def _state(step: int) -> dict:

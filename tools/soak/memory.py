@@ -12,22 +12,21 @@ from tools.soak.programs import Program
 from tools.soak.promises import Promise
 
 STEPS = 2000
+_SHORT = 400
 _FLAT = 0.03  # relative to the middle value
 _WARM_UP = 0.25  # share of the steps
 
 # A short run and a long one in the same process, with what the process has open after each.
 _TWO_RUNS = """
-import gc, json, os, runpy, sys, threading
-from clippy_jax.config import parse
+import gc, json, os, pathlib, sys
 from clippy_jax.train import train_and_evaluate
 from tests import small_run
-import dataclasses, pathlib
-data, folder, steps = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+data, folder, short, steps = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 def left():
     gc.collect()
     return {"descriptors": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task"))}
 after = []
-for name, stop in (("short", 50), ("long", steps)):
+for name, stop in (("short", short), ("long", steps)):
     config = small_run.config(data, schedule__stop_step=stop, schedule__decay_steps=steps, log_every_steps=10,
                               checkpoint__every_steps=100, checkpoint__every_minutes=0.0, checkpoint__keep=2,
                               evals__tasks__imagenet__path=f"{data}/imagenet/val",
@@ -66,7 +65,7 @@ class Watch:
 
         The value of a part is the middle one of its samples.
         """
-        within = [sample for sample in self.samples if first_step <= sample[0] <= last]
+        within = [sample for sample in self.samples if first_step <= sample[0] < last]
         parts = [within[len(within) * i // 10 : len(within) * (i + 1) // 10] for i in range(10)]
         middles = [statistics.median(sample[column] for sample in part) for part in parts if part]
         if not middles:
@@ -86,8 +85,8 @@ def last_step(program: Program) -> int:
 def _flat(folder: pathlib.Path) -> Iterator[str]:
     data = folder.parent / "data"
     runs.flags(folder.parent)  # renders the data
-    program = Program(["-c", _TWO_RUNS, str(data), str(folder), str(STEPS)])
-    program.wait_for("step 50/50")
+    program = Program(["-c", _TWO_RUNS, str(data), str(folder), str(_SHORT), str(STEPS)])
+    program.wait_for(f"step {_SHORT}/{_SHORT}")
     watch = Watch(program)
     ended = program.finish(600)
     if ended.status:
@@ -100,7 +99,9 @@ def _flat(folder: pathlib.Path) -> Iterator[str]:
     short, long = json.loads(ended.output.splitlines()[-1])
     for name in short:
         yield (
-            "" if long[name] <= short[name] else f"{name} after 50 steps: {short[name]}, after {STEPS:,}: {long[name]}"
+            ""
+            if long[name] <= short[name]
+            else f"{name} after {_SHORT} steps: {short[name]}, after {STEPS:,}: {long[name]}"
         )
 
 
@@ -108,7 +109,7 @@ PROMISES = (
     Promise(
         "memory, file descriptors and threads of a long run are flat, and returned at its end",
         f"{STEPS:,} steps with 20 checkpoints and 10 evaluations; within 3 % of their middle value from step "
-        f"{int(_WARM_UP * STEPS):,} on; afterwards no more than after a run of 50 steps in the same process",
+        f"{int(_WARM_UP * STEPS):,} on; afterwards no more than after a run of {_SHORT} steps in the same process",
         _flat,
     ),
 )

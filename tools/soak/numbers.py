@@ -44,10 +44,10 @@ def _finite(folder: pathlib.Path) -> Iterator[str]:
         config = small_run.config(folder.parent / "data", **fields)
         optimizer = make_optimizer(config.optimizer, config.schedule)
         step = jax.jit(make_train_step(config, mesh))
+        first = init_state(config.model, config.loss, 32, optimizer, (), jax.random.key(0))
         for name, (images, tokens) in _batches(size).items():
-            state = init_state(config.model, config.loss, 32, optimizer, (), jax.random.key(0))
+            state, fault = first, ""
             texts = fill_rows(find_packing(tokens, 1, 1), 1)
-            fault = ""
             for number in range(_STEPS):
                 state, metrics = step(state, images, texts)
                 values = {key: float(value) for key, value in metrics.items()}

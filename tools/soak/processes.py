@@ -1,5 +1,6 @@
 """Several processes and several runs: one dies, hangs or never comes; two want the same workdir."""
 
+import concurrent.futures
 import functools
 import pathlib
 import signal
@@ -12,6 +13,7 @@ from tools.soak.programs import TRAIN, Program, kill, together
 from tools.soak.promises import Promise
 
 _HEARTBEAT = 8  # seconds, in place of 100
+_BOUND = 4 * _HEARTBEAT + 10  # seconds in which the others end
 _JOIN = 5  # in place of 300
 _MOST_LINES = 3  # on stderr: that it waits for the others, what JAX warns of, and the one that counts
 
@@ -27,24 +29,27 @@ def _start(folder: pathlib.Path, workdir: pathlib.Path) -> list[Program]:
 
 def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
     """A process gets a signal that it cannot answer; the other one ends."""
-    bound = 4 * _HEARTBEAT + 10
-    for lost in (0, 1):
-        for moment in ("compiled for", "step    8"):
-            workdir = folder / f"{number}-{lost}-{moment.split()[0]}"
-            programs = _start(folder.parent, workdir)
-            programs[0].wait_for(moment)
-            time.sleep(0.2)
-            programs[lost].send(number)
-            ended = programs[1 - lost].finish(bound)
-            kill(programs[lost])
-            fault = ""
-            if ended.status in (0, -signal.SIGKILL):
-                fault = f"status {ended.status} after {ended.seconds:.0f} s"
-            elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
-                fault = f"does not say which: {ended.last_line[:200]}"
-            elif len(ended.error.splitlines()) > _MOST_LINES:
-                fault = f"{len(ended.error.splitlines())} lines: {ended.error.splitlines()[0][:120]}"
-            yield fault and f"process {lost} lost after {moment!r}: {fault}"
+    runs.flags(folder.parent)  # renders the data
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # most of the time they wait
+        cases = [(lost, moment) for lost in (0, 1) for moment in ("compiled for", "step    8")]
+        yield from pool.map(lambda case: _lost_at(number, *case, folder), cases)
+
+
+def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
+    programs = _start(folder.parent, folder / f"{lost}-{moment.split()[0]}")
+    programs[0].wait_for(moment)
+    time.sleep(0.2)
+    programs[lost].send(number)
+    ended = programs[1 - lost].finish(_BOUND)
+    kill(programs[lost])
+    fault = ""
+    if ended.status in (0, -signal.SIGKILL):
+        fault = f"status {ended.status} after {ended.seconds:.0f} s"
+    elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
+        fault = f"does not say which: {ended.last_line[:200]}"
+    elif len(ended.error.splitlines()) > _MOST_LINES:
+        fault = f"{len(ended.error.splitlines())} lines: {ended.error.splitlines()[0][:120]}"
+    return fault and f"process {lost} lost after {moment!r}: {fault}"
 
 
 def _never_comes(folder: pathlib.Path) -> Iterator[str]:
@@ -84,7 +89,7 @@ def _one_workdir(folder: pathlib.Path) -> Iterator[str]:
 PROMISES = (
     Promise(
         "one of two processes is killed: the other ends within the bound and says so",
-        f"SIGKILL to either, while compiling and stepping; within {4 * _HEARTBEAT + 10} s with a heartbeat of "
+        f"SIGKILL to either, while compiling and stepping; within {_BOUND} s with a heartbeat of "
         f"{_HEARTBEAT} s; no page of C++: at most 3 lines, the last of which names the process",
         functools.partial(_lost, signal.SIGKILL),
     ),
