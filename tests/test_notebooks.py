@@ -20,7 +20,11 @@ TINY |= {
 PARAMETERS = {
     "1_inference": {"IMAGE": "data/shapes/voc/JPEGImages/val_000000.jpg"},
     "2_evaluation": {},
-    "3_train_on_your_own_tars": {"STEPS": 2, "PAIRS": 40, "OVERRIDES": {**TINY, "input.batch_size": 16}},
+    "3_train_on_your_own_tars": {
+        "STEPS": 2,
+        "PAIRS": 40,
+        "OVERRIDES": {**TINY, "input.batch_size": 16, "input.texts_per_pack": 2},
+    },
     "4_max_pooling": {"WORKDIRS": dict.fromkeys(("max", "cls"), "runs/shapes"), "SCENES": 2},
 }
 
