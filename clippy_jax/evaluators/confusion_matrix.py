@@ -69,7 +69,7 @@ def count(
     def count_image(image) -> Int32[Array, "C C"]:
         scores, pixels, fed, labels, size = image
         if how.probability_scale:
-            strips = sliding_window.mean_probabilities(
+            strips = sliding_window.probability_strips(
                 scores, fed, how.sides, how.probability_scale, size, labels.shape
             )
         else:

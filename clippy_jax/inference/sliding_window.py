@@ -2,7 +2,8 @@
 
 Stretching a window, adding it up, dividing by how many windows lie over a pixel and stretching the whole to another
 size are all linear along each side. So the windows' maps stand side by side as one large grid of patches, and two
-matrices take it to pixels (`label_maps.label_map`); no map of scores at full size exists.
+matrices take it to pixels (`label_maps.stretched`). A softmax is not linear: where probabilities are averaged, they are
+made for a strip of pixels at a time (`probability_strips`). Either way no map of scores at full size exists.
 """
 
 import dataclasses
@@ -152,7 +153,7 @@ def _cut(
     return windows[:, : seen[0], : seen[1]]
 
 
-def mean_probabilities(
+def probability_strips(
     scores: Float[Array, "R C P"],
     fed: Int[Array, "2"],
     sides: tuple[Side, Side],

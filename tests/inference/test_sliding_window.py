@@ -40,7 +40,7 @@ def whole_maps(scores: np.ndarray, sides: tuple[Side, Side], scale: float) -> np
 def test_probabilities_in_strips_are_those_of_whole_maps():
     scores, sides = windows_and_sides()
     padded = tuple(map(label_maps.padded_length, LABELS))
-    strips = sliding_window.mean_probabilities(jnp.asarray(scores), jnp.array(FED), sides, 3, jnp.array(LABELS), padded)
+    strips = sliding_window.probability_strips(jnp.asarray(scores), jnp.array(FED), sides, 3, jnp.array(LABELS), padded)
     ours = np.asarray(jax.jit(lambda: strips(lambda strip: strip, lambda scores: scores))())
     assert ours.shape == (*padded, NAMES)
     np.testing.assert_allclose(ours[: LABELS[0], : LABELS[1]], whole_maps(scores, sides, 3), atol=1e-5)
