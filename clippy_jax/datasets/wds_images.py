@@ -143,7 +143,11 @@ def _samples(tar: pathlib.Path) -> list[tuple[Member, Member]]:
     """The image and the class of each key, in the order of the tar."""
     found: dict[str, dict[str, Member]] = {}
     with open(tar, "rb", buffering=0) as file:
-        for member in tar_members.members(file.fileno(), tar.stat().st_size):
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset)
+
+        for member in tar_members.members(read, tar.stat().st_size):
             if isinstance(member, Gap):
                 if member is not Gap.END:
                     raise InputError(f"{tar} is {member.value}; fetch it again")

@@ -56,6 +56,6 @@ def test_every_mode_becomes_rgb_or_is_an_os_error():
         try:
             image = image_file.open_image(io.BytesIO(out.getvalue()))
         except OSError:
-            assert mode in ("F", "LAB")
+            assert mode in ("F", "LAB", "YCbCr")  # of the last Pillow writes less than it wants to read
         else:
             assert image.convert("RGB").size == (8, 6)

@@ -151,7 +151,8 @@ class Bucket(fsspec.implementations.memory.MemoryFileSystem):
 
 def test_a_remote_workdir_is_a_run(monkeypatch, spiece_folder):
     """All but the arrays, which Orbax reads through a library that knows real stores alone."""
-    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "gs", Bucket)
+    for name in ("gs", "gcs"):
+        monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, name, Bucket)
     monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)  # TensorFlow's own reader of the store goes first
     old = pathlib.Path(__file__).parents[1] / "run" / "old_workdir"
     bucket = epath.Path("gs://bucket/run")
