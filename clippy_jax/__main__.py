@@ -17,6 +17,8 @@ COMMANDS = {
     "convert": ("clippy_jax.convert", "weights between PyTorch and this project, both ways"),
     "demo": ("clippy_jax.demo", "a web page: an image and words in, coloured segments out"),
     "export": ("clippy_jax.export", "carry a model away: StableHLO, ONNX, a page that needs no server"),
+    "replay": ("clippy_jax.replay", "make the step again at which a run's numbers were not finite"),
+    "prove_resume": ("clippy_jax.prove_resume", "kill a training again and again, and certify what it comes to"),
     "shapes": ("clippy_jax.shapes", "render the small data set on which everything here runs"),
 }
 

@@ -189,7 +189,7 @@ class Config:
     parameter_sharding: Literal["replicated", "fsdp"]  # of parameters and optimizer state over the devices
     log_every_steps: Count
     profile_steps: tuple[Count, ...]  # (first, last): steps whose trace is written; () for none
-    # How many updates of a loss or gradient that is not finite are left out before the run stops (`run/divergence.py`).
+    # How many updates of a loss or gradient that is not finite are left out before the run stops (`divergence/`).
     skip_nonfinite_updates: CountOrZero = 0
     save_diverged_batch: bool = (
         False  # images and tokens of the batch at which the run stops, beside its samples' names

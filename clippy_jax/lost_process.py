@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 _END = b"because the JAX distributed service detected fatal errors"
 # Lines with which the service begins, before it comes to that point or at it. What follows is held back until it is
@@ -20,7 +21,10 @@ _BEGIN = re.compile(
     re.MULTILINE,
 )
 _LOST = re.compile(rb"stopped sending heartbeats\):\s*((?:[/\w:]*\d+\s+)+)")
-_BY_FIRST = b"remote target coordination_service"  # the first process, where the service is, cannot be reached
+# The first process, where the service is, cannot be reached or does not answer.
+_BY_FIRST = re.compile(
+    rb"remote target coordination_service|DEADLINE_EXCEEDED.*\s+RPC: .*CoordinationService/Heartbeat"
+)
 _SECONDS_HELD = 3.0
 _SECONDS_TO_END = 0.2  # in which the service says the rest
 
@@ -39,12 +43,13 @@ def line_about(said: bytes) -> str:
     """What to tell of the last words of JAX's service."""
     lost = _LOST.search(said)
     numbers = re.findall(r"(\d+)\s", lost[1].decode()) if lost else []
-    if numbers:
-        which = (
-            f"process {numbers[0]}" if len(numbers) == 1 else f"processes {', '.join(sorted(set(numbers), key=int))}"
-        )
-    else:
-        which = "process 0" if _BY_FIRST in said else "another process"
+    return line_that_names(numbers or (["0"] if _BY_FIRST.search(said) else []))
+
+
+def line_that_names(numbers: Sequence[str]) -> str:
+    """What to tell of processes that are lost; of none where it is not known which."""
+    numbers = sorted(set(numbers), key=int)
+    which = f"process{'es' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "another process"
     return (
         f"error: {which} of this run ended or gives no sign of life; see its own output; the same command, with any "
         "number of processes, goes on from the newest checkpoint"
@@ -71,7 +76,7 @@ def _pass_on() -> None:
         os.write(2, held[:passed])
         held = held[passed:]
         ending = _END in held
-        if ending and (_LOST.search(held) or _BY_FIRST in held):  # at once: this may end with its parent
+        if ending and (_LOST.search(held) or _BY_FIRST.search(held)):  # at once: this may end with its parent
             break
     os.write(2, f"{line_about(held)}\n".encode() if ending else held)
     while ending and os.read(0, 1 << 16):

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # its client has no public name; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
 from clippy_jax import lost_process
@@ -27,6 +28,7 @@ _MPICH = ((), "PMI_SIZE", "PMI_RANK")
 
 # What JAX's errors begin with that no other process can have caused.
 _OF_THIS_PROCESS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+_ENDED = "clippy_jax/ended/"  # keys of the service under which failing processes put their numbers
 _SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
 
@@ -121,15 +123,40 @@ def failing_together(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Iterator[Non
         if jax.process_count() == 1:
             raise
         if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OF_THIS_PROCESS):
-            time.sleep(heartbeat_seconds + _SECONDS_TO_SPEAK)  # JAX knows by then if another process is lost
+            _end_for_another(heartbeat_seconds)
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
             print(bug_note(), file=sys.stderr, flush=True)
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            _service().key_value_set(f"{_ENDED}{jax.process_index()}", "", allow_overwrite=True)
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)
+
+
+def _service() -> Any:
+    """Through which the processes of a run tell each other what they need to know outside of computations."""
+    return distributed.global_state.client
+
+
+def _end_for_another(heartbeat_seconds: int) -> None:
+    """Ends this process with one line if another one turns out to have ended; returns if none has.
+
+    One that fails says so to JAX's service. One that is killed or hangs is missed by the service when its heartbeats
+    fail to come, and JAX then ends this process (`lost_process.py` has the line).
+    """
+    deadline = time.monotonic() + heartbeat_seconds + _SECONDS_TO_SPEAK
+    while time.monotonic() < deadline:
+        ended = []
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service itself is lost, and JAX ends this process
+            ended = _service().key_value_dir_get(_ENDED)
+        if ended:
+            line = lost_process.line_that_names([key.rpartition("/")[2] for key, _ in ended])
+            print(line, file=sys.stderr, flush=True)
+            os._exit(1)
+        time.sleep(0.2)
 
 
 def _launched() -> tuple[int | None, int | None]:

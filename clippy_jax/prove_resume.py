@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import jax
 from absl import logging
 
 from clippy_jax.command_line import Parser
@@ -48,6 +49,7 @@ def flags() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Makes the runs, prints the table and exits with 0 or 1."""
     logging.set_verbosity(logging.ERROR)  # Orbax says what it does not find
+    jax.config.update("jax_platforms", "cpu")  # in this process alone: the devices are the runs'
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
     chosen = flags().parse_args([argument for argument in arguments if argument not in overrides])

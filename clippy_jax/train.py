@@ -15,7 +15,7 @@ from clu import parameter_overview, periodic_actions
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
-from clippy_jax.divergence import FiniteNumbers
+from clippy_jax.divergence.finite_numbers import FiniteNumbers
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.periodic import PeriodicEvaluation
 from clippy_jax.input_pipeline.device_batches import device_batches

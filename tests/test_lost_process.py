@@ -16,6 +16,7 @@ STACK = b"*** Check failure stack trace: ***\n    @     0x7fed68640634  absl::lt
 HEARTBEAT = b"UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n%sThe tasks have crashed.\n"
 SERVICE = b"E1125 22:19:00.918294     849 coordination_service.cc:1549] [150] Use error polling: " + HEARTBEAT
 AGENT = b"E1125 22:19:00.922202     860 coordination_service_agent.cc:289] Polled an error from coordination service.\n"
+SILENT = b"absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/Heartbeat\n"
 FIRST = b"Additional GRPC error information from remote target coordination_service while calling /PollForError:\n"
 
 
@@ -40,6 +41,7 @@ def passed_on(*written: bytes) -> bytes:
         ),
         ((AGENT, FATAL + b"\nRPC: Poll [" + HEARTBEAT % b"2\n" + b"]\n" + STACK), "process 2"),
         ((AGENT, FATAL + FIRST + STACK), "process 0"),
+        ((FATAL + SILENT + STACK,), "process 0"),
         ((FATAL, STACK), "another process"),
     ],
 )

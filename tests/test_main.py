@@ -178,8 +178,9 @@ def test_two_processes_start_from_given_weights_with_split_parameters(flags, uni
 
 def test_an_evaluation_that_fails_in_one_process_ends_the_run(flags, tmp_path):
     ended = finish(start([*flags, f"--workdir={tmp_path}"], [("-c", FAILING_EVALUATION)] * 2))
-    (first, _, _), (second, _, error) = ended
-    assert second == 1 and "RuntimeError: no luck" in error and first != 0
+    (first, _, said), (second, _, error) = ended
+    assert second == 1 and "RuntimeError: no luck" in error
+    assert first == 1 and said.splitlines()[-1] == f"error: process 1 {LOST}" and "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from etils import epath
 from clippy_jax.errors import InputError
 from clippy_jax.run.json_lines import read_lines
 
+_ROOT = str(pathlib.Path(__file__).parents[2])
 _POLL = 0.02  # seconds
-_HEARTBEAT = 10  # seconds after which processes miss one that was killed
+_HEARTBEAT = 20  # seconds after which processes miss one that was killed
 _JOIN = 120  # seconds that processes wait for one that was killed before it came
 _GRACE = 180.0  # seconds in which a start has to end once it was asked to
 
@@ -188,6 +189,8 @@ def _start(flags: Sequence[str], layout: Layout, on_cpu: bool, outputs: Sequence
         else:
             first = number * layout.devices
             chosen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(first, first + layout.devices)))}
+        # The same package as here, from wherever this is started.
+        chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
         one = [f"--process_id={number}"] if layout.processes > 1 else []
         processes.append(
             subprocess.Popen([*command, *one], env=os.environ | chosen, stdout=output, stderr=subprocess.STDOUT)

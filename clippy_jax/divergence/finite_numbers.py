@@ -1,55 +1,24 @@
-"""Numbers that are not finite: the update is left out, or the run stops and says in which batch it happened.
+"""Looks at the numbers of every step: what is not finite is left out or ends the run, and reaches no checkpoint."""
 
-The batch is written to `WORKDIR/diverged/STEP.safetensors`, one file with nothing in it that could run: in its
-metadata, as JSON, the step, the figures, the samples, the configuration and the newest checkpoint from before; with
-`config.save_diverged_batch` the images and tokens too. `clippy_jax.replay` makes the step again.
-"""
-
-import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from clippy_jax.config import Config, parse
+from clippy_jax.config import Config
+from clippy_jax.divergence.diverged_step import DivergedStep, write_diverged_step
 from clippy_jax.errors import InputError
-from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput
+from clippy_jax.input_pipeline.pipeline import TrainingInput
 from clippy_jax.processes import log_line
 from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.sound_checkpoints import find_not_finite
-from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
-from clippy_jax.whole_files import complete_or_nothing
 
-_KEY = "clippy_jax.diverged"
 _NAMES = 2  # that a message shows
-
-
-@dataclasses.dataclass(frozen=True)
-class DivergedStep:
-    """What the file tells.
-
-    Attributes:
-      step: the step that was not finite, from 1.
-      what: how that showed.
-      workdir: of the run.
-      config: of the run.
-      samples: where the samples of the batch lie, row by row.
-      batch: its images and tokens, if they were saved.
-    """
-
-    step: int
-    what: str
-    workdir: str
-    config: Config
-    samples: list[str]
-    batch: Batch | None
 
 
 class FiniteNumbers:
@@ -111,36 +80,16 @@ class FiniteNumbers:
         path = epath.Path(self._workdir) / "diverged" / f"{step}.safetensors"
         try:
             batch, names = self._input.whole_batch(step - 1)
-            values = {
-                "step": step,
-                "what": what,
-                "workdir": os.fspath(epath.Path(self._workdir).absolute()),
+            workdir = os.fspath(epath.Path(self._workdir).absolute())
+            diverged = DivergedStep(step, what, workdir, self._config, names, batch if self._with_arrays else None)
+            more = {
                 "checkpoint": self._checkpointer.latest_step(),
                 "devices": jax.device_count(),
                 "processes": jax.process_count(),
-                "versions": {"jax": jax.__version__},
-                "samples": names,
-                "config": dataclasses.asdict(self._config),
+                "jax": jax.__version__,
             }
-            arrays = batch._asdict() if self._with_arrays else {"step": np.int64(step)}
-            with complete_or_nothing(path, force=True) as temporary:
-                write_safetensors(temporary, arrays, {_KEY: json.dumps(values)})
+            write_diverged_step(path, diverged, more)
         except (InputError, OSError, MemoryError) as error:  # which shall not hide that the run diverged
             return f"its batch could not be written ({error}); "
         shown = ", ".join(names[:_NAMES]) + f" and {len(names) - _NAMES:,} more" * (len(names) > _NAMES)
         return f"its batch ({shown}) is in {path}, for python -m clippy_jax.replay; "
-
-
-def read_diverged_step(path: str) -> DivergedStep:
-    """Reads a file that `FiniteNumbers` wrote; raises `InputError` if it is missing, damaged or another."""
-    arrays, metadata = read_safetensors(path)
-    try:
-        values = json.loads(metadata[_KEY])
-        config = parse(values["config"])
-        batch = Batch(arrays["images"], arrays["tokens"]) if "images" in arrays else None
-        step, names = int(values["step"]), [str(name) for name in values["samples"]]
-        return DivergedStep(step, str(values["what"]), str(values["workdir"]), config, names, batch)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(
-            f"{path} was not written by a run that diverged; give WORKDIR/diverged/STEP.safetensors"
-        ) from None

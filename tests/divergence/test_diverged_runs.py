@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from clippy_jax import replay
-from clippy_jax.divergence import read_diverged_step
+from clippy_jax.divergence.diverged_step import read_diverged_step
 from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import restore_arrays
 from clippy_jax.train import train_and_evaluate
 from clippy_jax.training import step as training_step
-from clippy_jax.weights.safetensors_file import write_safetensors
+from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from tests import small_run
 
 
@@ -69,8 +69,6 @@ def test_the_step_is_made_again(diverged, tmp_path, capsys, arrays):
 
 
 def without_arrays(file, folder, change=lambda values: values):
-    from clippy_jax.weights.safetensors_file import read_safetensors
-
     _, metadata = read_safetensors(str(file))
     values = {key: json.dumps(change(json.loads(value))) for key, value in metadata.items()}
     write_safetensors(str(folder / file.name), {"step": np.int64(0)}, values)
