@@ -168,10 +168,11 @@ def parsed(text: str) -> dict[str, str]:
 def merged(before: Mapping[str, str], rows: Rows) -> Rows:
     """The rows that were noted, and those of sections of which no test ran."""
     others = {name: text for name, text in before.items() if name not in rows and (ROOT / name).exists()}
-    return rows | {name: _rows(text) for name, text in others.items()}
+    return rows | {name: rows_of(text) for name, text in others.items()}
 
 
-def _rows(text: str) -> dict[tuple[str, str, str], None]:
+def rows_of(text: str) -> dict[tuple[str, str, str], None]:
+    """The rows of a section's table."""
     lines = [line[2:-2] for line in text.splitlines() if line.startswith("| ")][1:]
     cells = ([_text(cell) for cell in re.split(r"(?<!\\) \| ", line)] for line in lines)
     return dict.fromkeys(tuple(each) for each in cells if len(each) == 3)

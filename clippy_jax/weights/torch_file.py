@@ -12,7 +12,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 
@@ -65,7 +66,33 @@ def write_torch_file(path: str, contents: Any) -> None:
         return value
 
     with open(path, "wb") as file:
-        torch.save(to_tensor(contents), file)
+        torch.save(to_tensor(contents), writer := _Writer(file))
+        if writer.error:
+            raise writer.error
+
+
+class _Writer:
+    """A file whose first error waits until PyTorch is done, which would make one of its own without a cause of it."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes, unless that failed before."""
+        self._try(lambda: self._file.write(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Hands what is written to the file system."""
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.error is None:
+            try:
+                act()
+            except OSError as error:
+                self.error = error
 
 
 def _load(torch: Any, path: str) -> Any:

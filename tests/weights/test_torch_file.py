@@ -276,3 +276,9 @@ def test_written_files_are_pytorchs(tmp_path):
     assert torch.equal(read["a"], torch.arange(12.0).reshape(3, 4).T) and read["a"].is_contiguous()
     assert read["a"].data_ptr() == read["b"].data_ptr()
     assert read["nested"][0]["scalar"].shape == () and read["nested"][1] == (1, "x", None)
+
+
+def test_a_full_disk_is_what_the_system_says(tmp_path):
+    """PyTorch would make a RuntimeError of it."""
+    with pytest.raises(OSError, match="No space left on device"):
+        write_torch_file("/dev/full", {"state_dict": {"weight": np.zeros((300, 300), np.float32)}})

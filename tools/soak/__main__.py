@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -53,26 +54,29 @@ def main(arguments: Sequence[str] | None = None, parts: Sequence[ModuleType] = P
     args.output.parent.mkdir(parents=True, exist_ok=True)
     outcomes = read_outcomes(args.output)
     promises = [(name, promise) for name, part in zip(names, parts) for promise in part.PROMISES]
-    for name, promise in promises:
-        if name in chosen and (args.again or promise.text not in outcomes):
-            outcomes[promise.text] = _tried(name, promise)
-            in_order = [outcomes[each.text] for _, each in promises if each.text in outcomes]
-            args.output.write_text(json.dumps(as_json(in_order, environment("CPU", PACKAGES)), indent=2) + "\n")
+    # What promises have in common (a small data set, uninterrupted runs) lies beside the folders of their tries.
+    with tempfile.TemporaryDirectory(prefix="clippy_jax_soak_", ignore_cleanup_errors=True) as folder:
+        for number, (name, promise) in enumerate(promises):
+            if name in chosen and (args.again or promise.text not in outcomes):
+                outcomes[promise.text] = _tried(name, promise, pathlib.Path(folder) / str(number))
+                in_order = [outcomes[each.text] for _, each in promises if each.text in outcomes]
+                about = environment("CPU", PACKAGES)
+                args.output.write_text(json.dumps(as_json(in_order, about), indent=2) + "\n")
     in_order = [outcomes[each.text] for _, each in promises if each.text in outcomes]
     print(table(in_order))
     print(f"\n{len(in_order)} of {len(promises)} promises tried; written: {args.output}")
     return int(any(outcome.held < outcome.tried or not outcome.tried for outcome in in_order))
 
 
-def _tried(part: str, promise: Promise) -> Outcome:
+def _tried(part: str, promise: Promise, folder: pathlib.Path) -> Outcome:
     """Tries a promise in a folder of its own, and tells how far it has come."""
     start, results = time.monotonic(), []
-    with tempfile.TemporaryDirectory(prefix="clippy_jax_soak_", ignore_cleanup_errors=True) as folder:
-        (tries := pathlib.Path(folder) / "tries").mkdir()
-        for result in promise.tries(tries):
-            results.append(result)
-            print(f"\r{promise.text}: {len(results):,} tried", end="", file=sys.stderr, flush=True)
+    folder.mkdir()
+    for result in promise.tries(folder):
+        results.append(result)
+        print(f"\r{promise.text}: {len(results):,} tried", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
     return Outcome.of(part, promise, results, time.monotonic() - start)
 
 

@@ -48,7 +48,7 @@ def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
     elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
         fault = f"does not say which: {ended.last_line[:200]}"
     elif len(ended.error.splitlines()) > _MOST_LINES:
-        fault = f"{len(ended.error.splitlines())} lines: {ended.error.splitlines()[0][:120]}"
+        fault = " / ".join(line[:100] for line in ended.error.splitlines())
     return fault and f"process {lost} lost after {moment!r}: {fault}"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -124,7 +125,8 @@ def one_line(ended: Ended, says: str = "") -> str:
     """ "" where a program ended with status 1 and a line of ours, with nothing of a traceback; else what it did."""
     if ended.status != 1:
         return f"status {ended.status}: {ended.last_line[:200]}"
-    lines = [line for line in ended.error.splitlines() if line.strip()]
+    progress = re.compile(r"^.*\d+%\|")  # bars, which begin their line anew
+    lines = [line for line in re.split(r"[\r\n]+", ended.error) if line.strip() and not progress.match(line)]
     if not lines or not lines[-1].startswith("error: "):
         return f"the last line is no error of ours: {lines[-1:]}"
     if says not in lines[-1]:

@@ -63,7 +63,7 @@ class Reference:
         """Makes the run; `fields` as `flags` takes them."""
         self.flags = flags(folder, **fields)
         self.processes = processes
-        self.workdir = folder / f"uninterrupted in {processes}"
+        self.workdir = folder / "-".join(["uninterrupted", str(processes), *map(str, fields.values())])
         ended = self.start(self.workdir)[0].finish()
         if ended.status:
             raise RuntimeError(f"the run to compare with failed: {ended.error[-2000:]}")
