@@ -158,7 +158,7 @@ def test_a_remote_workdir_is_a_run(monkeypatch, spiece_folder):
     bucket = epath.Path("gs://bucket/run")
     (bucket / "tokenizer").mkdir(parents=True)
     (bucket / "checkpoints" / "6").mkdir(parents=True)
-    (bucket / "checkpoints" / "6" / "x").write_text("")
+    (bucket / "checkpoints" / "6" / "commit_success.txt").write_text("")  # so Orbax tells complete ones there
     (bucket / "config.json").write_text((old / "config.json").read_text())
     copy_tokenizer(spiece_folder, bucket / "tokenizer")
     assert kind_of("gs://bucket/run") == Kind.RUN
