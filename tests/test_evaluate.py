@@ -102,7 +102,7 @@ def test_classes_are_embedded_once_for_each_checkpoint(tmp_path, checkpoint):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ([], "nothing to evaluate; add one of --imagenet, --imagenet_v2, --voc,"),
+        ([], "nothing to evaluate; add one of --imagenet, --imagenet_v2, --wds, --voc,"),
         (["--voc=nowhere"], "nowhere is not a folder"),
         (["--imagenet=nowhere"], "nowhere is not a folder"),
         (["--voc=TREE", "--voc_protocol=other"], "--voc_protocol: invalid choice: 'other'"),

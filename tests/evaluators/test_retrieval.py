@@ -142,9 +142,11 @@ def test_wrong_sources_are_one_line(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"no tar")
     assert "is no tar file" in refused(tmp_path / "0.tar")
     file = tmp_path / "dataset.json"
+    assert "dataset.json cannot be read (No such file" in refused(file)
+    file.write_text("{")
     assert "cannot be read as JSON" in refused(file)
     file.write_text('{"images": [{"filename": "a.jpg", "split": "test"}]}')
     assert "is no Karpathy split" in refused(file)
     file.write_text('{"images": [{"filename": "a.jpg", "split": "test", "sentences": [{"raw": "b"}]}]}')
-    assert "which does not exist; put the JSON beside the image folders" in refused(file)
+    assert "a.jpg, which does not exist" in refused(file)
     assert "has no split 'val'; it has test" in refused(file, "val")
