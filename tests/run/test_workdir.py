@@ -161,7 +161,7 @@ def test_folder_that_is_no_workdir_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, message", [('{"model": ', "cannot be read: "), ('{"seeed": 1}', "config.seeed is not a configuration key")]
+    "text, message", [('{"model": ', "cannot be read "), ('{"seeed": 1}', "config.seeed is not a configuration key")]
 )
 def test_damaged_config_is_named(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
