@@ -17,6 +17,9 @@ class InputError(Exception):
     print it without a traceback and exit with status 1; every other exception is a bug of ours and keeps its traceback.
     """
 
+    def __init__(self, message: object):
+        super().__init__(" ".join(str(message).splitlines()))  # names in files may hold line breaks
+
 
 @contextlib.contextmanager
 def reading(
@@ -40,7 +43,9 @@ def reading(
         yield
     except (InputError, into):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of libraries in Rust
+            raise
         refused = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError))
         said = "cannot be read" if refused and not wrong.startswith("cannot be read") else wrong
         raise into(f"{what} {said} ({reason(error)}){advice and '; '}{advice}") from error
