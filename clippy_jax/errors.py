@@ -48,7 +48,7 @@ def reading(
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of libraries in Rust
             raise
         refused = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError))
-        said = "cannot be read" if refused else wrong
+        said = "cannot be read" if refused and not wrong.startswith("cannot be read") else wrong
         raise into(f"{what} {said} ({reason(error)}){advice and '; '}{advice}") from error
 
 

@@ -45,7 +45,7 @@ def read_words(path: str) -> list[str]:
     Raises:
       InputError: it cannot be read, holds no word, too many, or one twice.
     """
-    with reading(f"--words={path}", "write one word a line, as text in UTF-8"):
+    with reading(f"--words={path}", "write one word a line", "is not a text file in UTF-8"):
         lines = pathlib.Path(path).read_text("utf-8-sig").splitlines()
     words = [" ".join(line.split()) for line in lines if line.strip()]
     if not 2 <= len(words) <= MOST_WORDS:

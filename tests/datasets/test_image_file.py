@@ -50,7 +50,7 @@ def test_a_damaged_note_of_the_camera_leaves_the_image_as_it_is(photo, encoded, 
 
 def test_every_mode_becomes_rgb_or_is_an_os_error():
     """Whatever a TIFF may hold: floating-point numbers, colours of CIE Lab, ..."""
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F", "LAB", "RGBX"):
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F", "LAB", "RGBX"):
         out = io.BytesIO()
         PIL.Image.new(mode, (8, 6)).save(out, "TIFF")
         try:
