@@ -86,7 +86,7 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
             f'{file} is no Karpathy split: "images" must list "filename", "split" and "sentences", each with "raw"'
         ) from None
     if split not in splits:
-        raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
+        raise InputError(f"{file} has no split {split!r}; it has {', '.join(map(str, splits)) or 'none'}")
     first = next(iter(captions_of))
     if not os.path.isfile(first):
         raise InputError(f"{file} names the image {first}, which does not exist; put the JSON beside the image folders")
