@@ -62,7 +62,7 @@ def _finite(folder: pathlib.Path) -> Iterator[str]:
 PROMISES = (
     Promise(
         "identical captions, black images, empty captions, a batch of one: every number stays finite",
-        f"{_STEPS} steps each of every loss in float32, of softmax in bfloat16 as well; loss, gradient and all parameters",
+        f"{_STEPS} steps of every loss in float32, of softmax in bfloat16 as well; loss, gradient, parameters",
         _finite,
     ),
 )
