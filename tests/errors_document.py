@@ -151,12 +151,13 @@ def document(rows: Mapping[str, Mapping[tuple[str, str, str], None]]) -> str:
     for section in sorted(rows):
         if rows[section]:
             lines += [f"{_SECTION}{section}\n", "| wrong input | what the user sees | exit status |", "|---|---|---|"]
-            lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in sorted(rows[section])] + [""]
+            lines += sorted("| " + " | ".join(map(_cell, row)) + " |" for row in rows[section]) + [""]
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").strip() or " "
+    text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in re.sub(r"\s+", " ", text))
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").strip() or " "
 
 
 def parsed(text: str) -> dict[str, str]:

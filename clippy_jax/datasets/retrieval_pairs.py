@@ -92,7 +92,7 @@ def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
             f'{file} is no Karpathy split: "images" must list "filename", "split" and "sentences", each with "raw"'
         ) from None
     if split not in splits:
-        raise InputError(f"{file} has no split {split!r}; it has {', '.join(splits) or 'none'}")
+        raise InputError(f"{file} has no split {split!r}; it has {', '.join(map(str, splits)) or 'none'}")
     folder = flickr.image_folder(file, list(captions_of)[:1])
     return _of_files(str(file), split, {folder / name: captions for name, captions in captions_of.items()})
 

@@ -10,6 +10,7 @@ import logging as python_logging
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from etils import epath
 
 from clippy_jax.errors import InputError
 
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 20, 0.1
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 # What TensorStore says of the operating system: "... : No space left on device [os_error_code='28']".
 _SYSTEM_ERROR = re.compile(r"([^:\[\]]+) \[[^\]]*os_error_code=")
@@ -57,9 +59,7 @@ def telling(folder: epath.Path, step: int | None) -> Iterator[None]:
             raise
         sys.unraisablehook = lambda _: None  # for what is left unfinished as Python ends
         if jax.process_index() == 0:
-            with contextlib.suppress(OSError):
-                for unfinished in folder.glob(_UNFINISHED):
-                    unfinished.rmtree()
+            _remove_unfinished(folder)
         raise _not_written(folder, step, reason) from error
 
 
@@ -75,6 +75,18 @@ def keep_quiet() -> None:
     sys.unraisablehook = unless_nobody_waits
     logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
     python_logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
+
+
+def _remove_unfinished(folder: epath.Path) -> None:
+    """Removes what was begun, again where writes that are still under way have made it anew."""
+    for _ in range(_LOOKS):
+        unfinished = list(folder.glob(_UNFINISHED)) if folder.exists() else []
+        for path in unfinished:
+            with contextlib.suppress(OSError):
+                path.rmtree()
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if not unfinished:
+            return
 
 
 def _of_storage(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What is done to good files: bytes and values changed as decay, broken tools and bad intent change them."""
 
+import copy
 import json
 from typing import Any
 
@@ -50,7 +51,7 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
 
 def odd_value(random: np.random.Generator) -> Any:
     """Something that JSON can say and hardly anybody expects."""
-    return _ODD_VALUES[random.integers(len(_ODD_VALUES))]
+    return copy.deepcopy(_ODD_VALUES[random.integers(len(_ODD_VALUES))])
 
 
 def damaged_json(value: Any, random: np.random.Generator) -> bytes:

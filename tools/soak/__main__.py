@@ -17,10 +17,13 @@ import time
 from collections.abc import Sequence
 from types import ModuleType
 
+from tests.xla_flags import xla_flags
+
 # Before anything imports JAX or TensorFlow.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XLA_FLAGS"] = xla_flags(devices=1)
 
 from tools.benchmarks.report import environment  # noqa: E402
 from tools.soak import (  # noqa: E402

@@ -219,7 +219,8 @@ PROMISES = (
     Promise(
         f"{SAMPLES:,} samples, 5 % of them rotten: all sound ones are used, each cause is counted, memory is flat",
         f"one epoch of the real program; {', '.join(_ROT)}; token ids of every batch compared with the captions "
-        "written; counts (to which rotten substitutes add) in the log and metrics.jsonl; memory within 5 % from a quarter of the epoch on",
+        "written; counts (to which rotten substitutes add) in the log and metrics.jsonl; memory within 5 % from a "
+        "quarter of the epoch on",
         _epoch,
     ),
     Promise(
