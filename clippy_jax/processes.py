@@ -26,8 +26,8 @@ _SLURM = (("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"), "SLURM_NTASK
 _OPEN_MPI = ((), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 _MPICH = ((), "PMI_SIZE", "PMI_RANK")
 
-# What JAX's errors begin with that no other process can have caused.
-_OF_THIS_PROCESS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+# What the errors of JAX begin with, of whatever kind, that another process may have caused.
+_OF_ANOTHER_PROCESS = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "DEADLINE_EXCEEDED: ", "ABORTED: ", "CANCELLED: ")
 _ENDED = "clippy_jax/ended/"  # keys of the service under which failing processes put their numbers
 _SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
 
@@ -122,7 +122,7 @@ def failing_together(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Iterator[Non
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OF_THIS_PROCESS):
+        if str(error).startswith(_OF_ANOTHER_PROCESS):
             _end_for_another(heartbeat_seconds)
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr, flush=True)
