@@ -1,5 +1,6 @@
 """Disks that are full, read-only or gone, and a clock that jumps."""
 
+import concurrent.futures
 import contextlib
 import functools
 import os
@@ -60,10 +61,14 @@ def _disk(folder: pathlib.Path, kilobytes: int) -> Iterator[pathlib.Path]:
 def _full(folder: pathlib.Path) -> Iterator[str]:
     """Each size is full at another moment: making the workdir, the tokenizer, the first checkpoint, a later one."""
     reference = _reference(folder.parent)
-    for kilobytes in (4, 64, 240, 248, 300, 700, 1200, 1700):
+
+    def attempt(kilobytes: int) -> str:
         with _disk(folder / str(kilobytes), kilobytes) as disk:
             (program,) = reference.start(disk / "run")
-            yield _told(program, f"{kilobytes} kB", disk / "run") or _goes_on(reference, disk)
+            return _told(program, f"{kilobytes} kB", disk / "run") or _goes_on(reference, disk)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield from pool.map(attempt, (4, 64, 240, 248, 300, 700, 1200, 1700))
 
 
 def _filled(folder: pathlib.Path) -> Iterator[str]:
