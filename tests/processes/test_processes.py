@@ -31,7 +31,10 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     processes = [
-        Program(["-m", "tests.two_processes", tmp_path, address, number, warning], {"XLA_FLAGS": xla_flags(devices=2)})
+        Program(
+            ["-m", "tests.processes.two_processes", tmp_path, address, number, warning],
+            {"XLA_FLAGS": xla_flags(devices=2)},
+        )
         for number in range(2)
     ]
     try:

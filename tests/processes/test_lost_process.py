@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from clippy_jax import lost_process
+from clippy_jax.processes import lost_process
 
 FATAL = (
     b"F1125 22:19:00.922300     860 client.h:80] Terminating process because the JAX distributed service detected "
@@ -59,7 +59,7 @@ def test_what_does_not_end_the_process_passes():
 
 def test_python_keeps_its_stream_and_the_rest_goes_through_the_program():
     script = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from clippy_jax.lost_process import watch_for; watch_for();"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from clippy_jax.processes.lost_process import watch_for; watch_for();"
         "os.write(2, b'C++ writes\\n'); print('Python writes', file=sys.stderr);"
         f"os.write(2, {FATAL!r}); os.abort()"
     )
