@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load_model(args.checkpoint, args.tokenizer)
     image_size = model.image_size if args.image_size is None else args.image_size
     check_image_size(image_size, model.config.image, "--image_size")
-    classes = model.class_embeddings([[prompt] for prompt in prompts])
+    classes = model.class_embeddings([[prompt] for prompt in prompts], for_patches=True)
     predictions = [model.name_pixels(image, classes, len(names), image_size) for image in images]
     columns = ("image", "segments") if truths is None else ("image", "ground truth", "prediction")
     label_maps = zip(predictions) if truths is None else zip(truths, predictions)

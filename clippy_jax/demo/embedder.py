@@ -46,7 +46,9 @@ class Embedder:
         self.model = model
         self.logit_scale = float(np.exp(model.params["logit_scale"]))
         # A word goes through the tower alone, so that one compilation serves lists of any length.
-        self._word = functools.lru_cache(WORDS_KEPT)(lambda word: model.encode_text([photo_prompt(word)])[0])
+        self._word = functools.lru_cache(WORDS_KEPT)(
+            lambda word, for_patches: model.encode_text([photo_prompt(word)], for_patches)[0]
+        )
         self._image = functools.lru_cache(IMAGES_KEPT)(self._encode)
 
     def image(self, image: PIL.Image.Image, resolution: float) -> EmbeddedImage:
@@ -67,9 +69,9 @@ class Embedder:
         pixels = evaluation_image.resized(image, size)
         return self._image(pixels.tobytes(), pixels.shape)
 
-    def words(self, words: list[str]) -> Float[np.ndarray, "C D"]:
-        """One embedding a word, each asked for as "a photo of a(n) {word}"."""
-        return np.stack([self._word(word) for word in words])
+    def words(self, words: list[str], for_patches: bool = False) -> Float[np.ndarray, "C D"]:
+        """One embedding a word, each asked for as "a photo of a(n) {word}"; `for_patches` as of `Model.encode_text`."""
+        return np.stack([self._word(word, for_patches) for word in words])
 
     def _encode(self, pixels: bytes, shape: tuple[int, int, int]) -> EmbeddedImage:
         patches, pooled = self.model.encode_image(np.frombuffer(pixels, np.uint8).reshape(1, *shape))

@@ -1,5 +1,6 @@
 """The training step: metrics, clamp, keys, freezing, donation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -98,6 +99,29 @@ def test_key_of_the_run_never_changes(train_step):
     before = jax.random.key_data(new_state(CONFIG).key).tolist()
     after, _ = train_step(new_state(CONFIG), IMAGES, TEXTS)
     assert jax.random.key_data(after.key).tolist() == before
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_a_frozen_tower_is_encoded_once_and_keeps_nothing(microbatches):
+    """It costs one forward pass, where training costs at least two more, and no memory for the way back."""
+
+    model = configurations.model()
+
+    def compiled(freeze):
+        config = dataclasses.replace(tiny_config(model, freeze=freeze), microbatches=microbatches)
+        texts = packed(batch()[1], microbatches)
+        return jax.jit(make_train_step(config, make_mesh())).lower(new_state(config), IMAGES, texts).compile()
+
+    def forward(params):
+        return CLIPpy(model).apply({"params": params}, IMAGES, method="encode_image")[1]
+
+    trained, frozen = compiled(()), compiled(("image",))
+    once = jax.jit(forward).lower(new_state(tiny_config(model)).params).compile()
+    flops = [step.cost_analysis()["flops"] for step in (trained, frozen)]
+    # The loop over microbatches counts as one turn.
+    assert flops[0] - flops[1] >= 1.8 * once.cost_analysis()["flops"] / microbatches
+    temporary = [step.memory_analysis().temp_size_in_bytes for step in (trained, frozen)]
+    assert temporary[1] <= 0.6 * temporary[0]
 
 
 @pytest.mark.parametrize("frozen, trained", [("image", "text"), ("text", "image")])
