@@ -50,7 +50,7 @@ class QueryValueBias(nn.Module):
     """The bias on the queries and values of a fused product; the keys have none, as in DINOv3."""
 
     @nn.compact
-    def __call__(self, qkv: Float[Array, "*batch 3D"]) -> Float[Array, "*batch 3D"]:
+    def __call__(self, qkv: Float[Array, "*batch 3*D"]) -> Float[Array, "*batch 3*D"]:
         width = qkv.shape[-1] // 3
         query, value = self.param("bias", nn.initializers.zeros, (2, width)).astype(qkv.dtype)
         return qkv + jnp.concatenate([query, jnp.zeros_like(query), value])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 BASE = 100.0
 
 
-def wavelengths(head_width: int) -> Float[np.ndarray, "K/4"]:
+def wavelengths(head_width: int) -> Float[np.ndarray, "K//4"]:
     """In halves of the image's side; one for every four features of a head: sine and cosine, row and column."""
     return np.float32(BASE) ** np.arange(0, 1, 4 / head_width, dtype=np.float32)
 

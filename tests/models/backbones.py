@@ -12,18 +12,14 @@ from transformers import (
 )
 
 SIZES = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, attn_implementation="eager")
+DINOV2 = SIZES | dict(mlp_ratio=2, image_size=56, patch_size=14)
+DINOV3 = SIZES | dict(intermediate_size=96, num_register_tokens=4)
 BACKBONES = {
-    "dinov2": lambda **fields: Dinov2Model(Dinov2Config(mlp_ratio=2, image_size=56, patch_size=14, **SIZES | fields)),
+    "dinov2": lambda **fields: Dinov2Model(Dinov2Config(**DINOV2 | fields)),
     "dinov2 gated": lambda: BACKBONES["dinov2"](use_swiglu_ffn=True),
-    "dinov2 with registers": lambda **fields: Dinov2WithRegistersModel(
-        Dinov2WithRegistersConfig(mlp_ratio=2, image_size=56, patch_size=14, num_register_tokens=4, **SIZES | fields)
-    ),
-    "dinov3": lambda **fields: DINOv3ViTModel(
-        DINOv3ViTConfig(
-            **dict(intermediate_size=96, image_size=224, patch_size=16, num_register_tokens=4) | SIZES | fields
-        )
-    ),
-    "dinov3 gated": lambda: BACKBONES["dinov3"](use_gated_mlp=True),
+    "dinov2 with registers": lambda **fields: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**DINOV2 | fields)),
+    "dinov3": lambda **fields: DINOv3ViTModel(DINOv3ViTConfig(**DINOV3 | fields)),
+    "dinov3 gated": lambda: BACKBONES["dinov3"](use_gated_mlp=True, hidden_act="silu"),
 }
 
 

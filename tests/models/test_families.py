@@ -20,18 +20,6 @@ from tests.models.backbones import BACKBONES, random_backbone
 from tests.models.test_vit import random_images
 from tests.models.torch_twin import relative_error
 
-# Published sizes: PyTorch's `sum(p.numel() for p in model.parameters())`, without the mask token.
-COUNTS = {
-    ("S/14", "dinov2"): 22_056_576,
-    ("B/14", "dinov2"): 86_580_480,
-    ("L/14", "dinov2"): 304_368_640,
-    ("g/14", "dinov2"): 1_136_480_768 - 1_536,
-    ("B/14", "dinov2 with registers"): 86_583_552,
-    ("S/16", "dinov3"): 21_601_536 - 384,
-    ("B/16", "dinov3"): 85_660_416 - 768,
-    ("L/16", "dinov3"): 303_129_600 - 1_024,
-}
-
 
 def read(model, folder):
     """What our reader makes of a backbone's state dict: parameters and configuration."""
@@ -71,13 +59,33 @@ def test_tokens_and_attention_equal_transformers(name, tmp_path):
         assert relative_error(ours.attention, theirs.attentions[-1]) <= 1e-5
 
 
-@pytest.mark.parametrize("size, family", COUNTS)
-def test_parameter_counts_are_those_of_the_published_backbones(size, family):
-    fields = {**vit.SIZES[size], **vit.FAMILIES[family], "image_size": 518 if size.endswith("14") else 224}
-    module = VisionTransformer(configurations.image_tower(**fields), precision_of("float32"))
-    patch = fields["patch_size"]
-    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, patch, patch, 3)))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == COUNTS[size, family]
+@pytest.mark.parametrize(
+    "size, family, fields",
+    [
+        ("S/14", "dinov2", dict(mlp_ratio=4)),
+        ("B/14", "dinov2 with registers", dict(mlp_ratio=4)),
+        ("L/14", "dinov2", dict(mlp_ratio=4)),
+        ("g/14", "dinov2", dict(mlp_ratio=4, use_swiglu_ffn=True)),
+        ("B/16", "dinov3", dict(intermediate_size=3072)),
+        ("L/16", "dinov3", dict(intermediate_size=4096)),
+    ],
+)
+def test_published_sizes_have_as_many_parameters_as_in_transformers(size, family, fields):
+    sizes = vit.SIZES[size]
+    image_size = 518 if size.endswith("14") else 224
+    with torch.device("meta"):
+        theirs = BACKBONES[family](
+            hidden_size=sizes["width"],
+            num_hidden_layers=sizes["depth"],
+            num_attention_heads=sizes["heads"],
+            image_size=image_size,
+            **fields,
+        )
+    expected = sum(parameter.numel() for name, parameter in theirs.named_parameters() if "mask_token" not in name)
+    config = configurations.image_tower(**{**sizes, **vit.FAMILIES[family], "image_size": image_size})
+    pixels = jnp.zeros((1, config.patch_size, config.patch_size, 3))
+    ours = jax.eval_shape(VisionTransformer(config, precision_of("float32")).init, jax.random.key(0), pixels)
+    assert sum(leaf.size for leaf in jax.tree.leaves(ours)) == expected
 
 
 def test_pixels_are_normalised_by_the_towers_statistics():
