@@ -84,7 +84,7 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         (
             "model.pooling",
             "mean",
-            "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', not 'mean'",
+            "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', 'cls_and_avg', not 'mean'",
         ),
         ("model.rematerialise", 1, "config.model.rematerialise must be bool, not 1"),
         ("seed", True, "config.seed must be int, not True"),
