@@ -29,7 +29,7 @@ Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
 
 @dataclasses.dataclass(frozen=True)
 class ImageTowerConfig:
-    """A ViT as DINO defines it (`models/vit.py`)."""
+    """A ViT of the DINO family (`models/vit.py`); the defaults are DINO's own (`docs/towers.md` has the others')."""
 
     patch_size: Count  # pixels along each side of a patch
     image_size: Count  # pixels along each side of the image that the position embedding table is made for
@@ -37,8 +37,15 @@ class ImageTowerConfig:
     depth: Count  # transformer blocks
     heads: Count  # attention heads; must divide the width
     mlp_width: Count  # hidden features of the MLP
-    position_interpolation: Literal["dino", "plain"]  # how the position embedding follows other image sizes
+    # How learned positions follow other image sizes (`models/position_embedding.py`).
+    position_interpolation: Literal["dino", "plain", "antialias"]
     patch_dropout: Share  # share of patch tokens left out of each training image, in [0, 1)
+    positions: Literal["learned", "rotary"] = "learned"  # a table added to the tokens, or DINOv3's RoPE in every block
+    registers: CountOrZero = 0  # tokens beside CLS and patches that only other tokens read
+    layer_scale: bool = False  # multiply what a block adds by a learned vector
+    gated_mlp: bool = False  # SwiGLU instead of GELU
+    norm_eps: Positive = 1e-6  # of the LayerNorms
+    pixel_statistics: Literal["clip", "imagenet"] = "clip"  # mean and standard deviation that pixels are normalised by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +71,24 @@ class ModelConfig:
 
     image: ImageTowerConfig
     text: TextTowerConfig
-    pooling: Literal["max", "max_with_cls", "avg", "cls"]  # how tokens become the image embedding
-    image_projection: bool  # a linear map from the image tower's width to the text embedding's
+    pooling: Literal[
+        "max", "max_with_cls", "avg", "cls", "cls_and_avg"
+    ]  # tokens → image embedding (`models/pooling.py`)
+    image_projection: bool  # a linear map of each image token from the tower's width to `token_width`
     precision: Literal["float32", "tensorfloat32", "bfloat16"]  # of the matrix products; parameters stay float32
     rematerialise: bool  # recompute each block in the backward pass instead of keeping its activations
+
+    @property
+    def token_width(self) -> int:
+        """Features of an image token as it is pooled: with "cls_and_avg", half of those of an embedding."""
+        return self.text.embedding_width // (2 if self.pooling == "cls_and_avg" else 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class InitConfig:
     """Weights that the parameters start from: paths or names on the hub; "" keeps the random initialisation."""
 
-    image: str  # a DINO checkpoint (.pth), or a whole CLIPpy to take the image tower of
+    image: str  # a DINO, DINOv2 or DINOv3 checkpoint, or a whole CLIPpy to take the image tower of
     text: str  # a sentence-transformers folder, or a whole CLIPpy to take the text tower of
     clippy: str  # a whole CLIPpy: clippy_5k.pt, a converted folder or the workdir of a run
 
@@ -229,9 +243,19 @@ def check_model(model: ModelConfig) -> None:
         f"must be above {text.relative_buckets // 4}",
     )
     _require(
-        model.image_projection or image.width == text.embedding_width,
+        image.positions == "learned" or image.width % (4 * image.heads) == 0,
+        f"model.image.width is {image.width}: rotary positions want a multiple of 4 features in each of "
+        f"{image.heads} heads",
+    )
+    halves = 2 if model.pooling == "cls_and_avg" else 1
+    _require(
+        text.embedding_width % halves == 0 and (model.image_projection or halves * image.width == text.embedding_width),
         f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: "
-        "set model.image_projection=True or make them equal",
+        "set model.image_projection=True or make them equal"
+        if halves == 1
+        else f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: with "
+        f"model.pooling={model.pooling} set the latter to {2 * image.width}, or to any even number with "
+        "model.image_projection=True",
     )
 
 

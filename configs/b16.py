@@ -56,6 +56,13 @@ def get_config() -> ConfigDict:
     # The public configuration says 0.5 but never hands it to the tower: the released run saw every patch. The paper's
     # token sub-sampling drops 0.8 of the tokens of images up to twice as large (ImageNet 42.3 -> 45.6).
     config.model.image.patch_dropout = 0.0
+    # DINO's ViT; `docs/towers.md` has the lines of DINOv2 and DINOv3.
+    config.model.image.positions = "learned"
+    config.model.image.registers = 0
+    config.model.image.layer_scale = False
+    config.model.image.gated_mlp = False
+    config.model.image.norm_eps = 1e-6
+    config.model.image.pixel_statistics = "clip"  # public code, although DINO was trained with ImageNet's
 
     # T5-base encoder with Sentence-T5's head (paper, section 4; public code, `sentence-t5-base`).
     config.model.text = ConfigDict()

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict, config_flags
 from clippy_jax.config import Config, TaskConfig, parse, parse_model
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.tasks import TASKS
+from clippy_jax.models import vit
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -36,6 +37,30 @@ def test_b16_is_the_public_recipe():
     assert (config.model.precision, config.model.rematerialise) == ("float32", True)
 
 
+def test_what_other_recipes_change():
+    b16, paper, tokens, lit = (parse(values_of(name)) for name in ("b16", "paper", "b16_tokens", "lit_dinov2"))
+    assert (paper.model.pooling, paper.loss.reduction) == ("max", "sum")
+    assert paper.model.image == b16.model.image
+    assert (tokens.model.pooling, tokens.loss.reduction) == ("max", "sum")
+    assert (tokens.input.image_size, tokens.model.image.patch_dropout) == (448, 0.8)
+    assert lit.optimizer.freeze == ("image",)
+    assert vit.FAMILIES["dinov2 with registers"].items() <= dataclasses.asdict(lit.model.image).items()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"pooling": "cls_and_avg"}, "with model.pooling=cls_and_avg set the latter to 1536"),
+        ({"image.positions": "rotary", "image.heads": 128}, "a multiple of 4 features in each of 128 heads"),
+    ],
+)
+def test_a_model_whose_widths_do_not_fit_is_refused(changes, message):
+    model = values_of("b16").model
+    model.update_from_flattened_dict(changes)
+    with pytest.raises(InputError, match=message):
+        parse_model(model)
+
+
 def test_reads_back_what_it_wrote():
     config = parse(values_of("b16"))
     assert parse(dataclasses.asdict(config)) == config
@@ -59,7 +84,7 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
         (
             "model.pooling",
             "mean",
-            "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', not 'mean'",
+            "config.model.pooling must be one of 'max', 'max_with_cls', 'avg', 'cls', 'cls_and_avg', not 'mean'",
         ),
         ("model.rematerialise", 1, "config.model.rematerialise must be bool, not 1"),
         ("seed", True, "config.seed must be int, not True"),

@@ -175,7 +175,7 @@ def sheet(models: Mapping[str, Model]) -> matplotlib.figure.Figure:
     images, truths = scenes(tree, SCENES)
     columns = [truths]
     for model in models.values():
-        classes = model.class_embeddings([[prompt] for prompt in words.prompts])
+        classes = model.class_embeddings([[prompt] for prompt in words.prompts], for_patches=True)
         columns.append([model.name_pixels(image, classes, len(words.classes)) for image in images])
     rows = [segment_sheet.Row(image, maps) for image, *maps in zip(images, *columns)]
     return segment_sheet.draw(rows, ("image", "ground truth", *models), words.classes)

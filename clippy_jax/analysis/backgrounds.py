@@ -147,7 +147,7 @@ def of_waterbirds(tree: waterbirds_tree.WaterbirdsTree, image_size: int) -> Pict
 
 def measure(model: Model, pictures: Pictures, batch_size: int) -> Effect:
     """The similarities of all images, by object and place."""
-    names = model.class_embeddings(pictures.prompts)
+    names, names_of_patches = (model.class_embeddings(pictures.prompts, for_patches=which) for which in (False, True))
     of_patches, of_pooled = [], []
     count = len(pictures.objects)
     for start in range(0, count, batch_size):
@@ -156,7 +156,7 @@ def measure(model: Model, pictures: Pictures, batch_size: int) -> Effect:
         padding = ((0, min(batch_size, count) - len(images)), (0, 0), (0, 0), (0, 0))  # one shape for all calls
         patches, pooled = (np.asarray(of)[: len(images)] for of in model.encode_image(np.pad(images, padding)))
         of_pooled.append(pooled @ names.T)
-        for number, similarities in zip(numbers, patches @ names.T):
+        for number, similarities in zip(numbers, patches @ names_of_patches.T):
             if pictures.covers is None:
                 inside = most_similar(similarities[..., pictures.objects[number]])
             else:

@@ -60,7 +60,9 @@ class Embedder:
         self.model = model
         self.logit_scale = float(np.exp(model.params["logit_scale"]))
         # A word goes through the tower alone, so that one compilation serves lists of any length.
-        self._word = functools.lru_cache(WORDS_KEPT)(lambda word: model.encode_text([photo_prompt(word)])[0])
+        self._word = functools.lru_cache(WORDS_KEPT)(
+            lambda word, for_patches: model.encode_text([photo_prompt(word)], for_patches)[0]
+        )
         self._image = functools.lru_cache(IMAGES_KEPT)(self._encode)
 
     def image(self, image: PIL.Image.Image, resolution: float) -> EmbeddedImage:
@@ -90,9 +92,9 @@ class Embedder:
         """Whether `image` would lower the resolution."""
         return self._patches(image, self._short_side(resolution)) > MOST_PATCHES
 
-    def words(self, words: list[str]) -> Float[np.ndarray, "C D"]:
-        """One embedding a word, each asked for as "a photo of a(n) {word}"."""
-        return np.stack([self._word(word) for word in words])
+    def words(self, words: list[str], for_patches: bool = False) -> Float[np.ndarray, "C D"]:
+        """One embedding a word, each asked for as "a photo of a(n) {word}"; `for_patches` as of `Model.encode_text`."""
+        return np.stack([self._word(word, for_patches) for word in words])
 
     def _short_side(self, resolution: float) -> int:
         patch_size = self.model.config.image.patch_size

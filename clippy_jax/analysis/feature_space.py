@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = [open_image(path) for path in _spread(paths, SHOWN)]
     model = load_model(args.checkpoint, args.tokenizer)
     embedder = Embedder(model, args.checkpoint)
-    texts = model.class_embeddings(words.prompts)
+    of_images, of_patches = (model.class_embeddings(words.prompts, for_patches=which) for which in (False, True))
     embedded = [embedder.image(image, args.resolution) for image in shown]
     grids = [of.patches for of in embedded]
     pooled = pooled_embeddings(model, _spread(paths, MOST_IMAGES))
@@ -84,11 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     patches = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in grids])
     some = np.sort(np.random.default_rng(args.seed).permutation(len(patches))[:MOST_PATCHES])
-    pictures |= maps("images_and_words", pooled, texts, words.words, args.seed)
-    pictures |= maps("patches_and_words", patches[some], texts, words.words, args.seed)
+    pictures |= maps("images_and_words", pooled, of_images, words.words, args.seed)
+    pictures |= maps("patches_and_words", patches[some], of_patches, words.words, args.seed)
     for name, picture in pictures.items():
         segment_files.write_png(folder / f"{name}.png", picture)
-    write_text(folder / "index.html", feature_page.page(args.checkpoint, shown, grids, words.words, texts, pictures))
+    write_text(
+        folder / "index.html", feature_page.page(args.checkpoint, shown, grids, words.words, of_patches, pictures)
+    )
     if importlib.util.find_spec("umap") is None:
         print(f"left out: UMAP, which needs umap-learn: pip install {projections.UMAP}", file=sys.stderr)
     print(f"written: {folder}; open {folder / 'index.html'}")

@@ -44,7 +44,7 @@ class Segmenter:
         self.name = embedder.name
         self.words = words
         self._embedder, self._groups, self._resolution, self._windows = embedder, groups, resolution, windows
-        self._names = None if words is None else embedder.model.class_embeddings(words.prompts)
+        self._names = None if words is None else embedder.model.class_embeddings(words.prompts, for_patches=True)
 
     def __call__(self, image: PIL.Image.Image) -> SegmentedImage:
         """Segments an image in RGB."""

@@ -66,7 +66,7 @@ def patch(
     embedded = embedder.image(image, resolution)
     grid = embedded.patches.shape[:2]
     chosen = embedded.patch_at(point)
-    names = probabilities(embedder.words(words) @ embedded.patches[chosen], embedder.logit_scale)
+    names = probabilities(embedder.words(words, for_patches=True) @ embedded.patches[chosen], embedder.logit_scale)
     similar = embedded.similarity_to_patch(chosen)
     painted = painting.mark_patch(painting.heat_map(image, similar), chosen, grid)
     note = f"Cosine with the framed patch: from {similar.min():.2f} (dark) to {similar.max():.2f} (bright)."
@@ -105,7 +105,7 @@ def groups(
 
 
 def _named(embedder: Embedder, embedded: EmbeddedImage, words: Sequence[str], image: PIL.Image.Image) -> Segments:
-    similarities = embedded.patches @ embedder.words(words).T
+    similarities = embedded.patches @ embedder.words(words, for_patches=True).T
     return name_pixels(similarities, embedder.logit_scale, image.height, image.width)
 
 

@@ -114,7 +114,7 @@ class Segmentation(Evaluator):
         patch_size = model.config.image.patch_size
         protocol.check_window(feeding.image_size, patch_size)
         prompts, decision = protocol.prompts(words)
-        names = model.class_embeddings(prompts, feeding.progress)
+        names = model.class_embeddings(prompts, feeding.progress, for_patches=True)
         number_of_classes = len(words.classes)
 
         def count(pixels, labels, sizes, fed_sizes) -> tuple[Int32[Array, "C C"], Int32[Array, "B 3 C"]]:

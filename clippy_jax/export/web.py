@@ -70,7 +70,7 @@ def write_web(folder: pathlib.Path, model: "Model", words: Sequence[str], runtim
     write_image_tower(folder / "image.onnx", jax.device_get(model.params), model.config, model.image_size)
     prompts = [photo_prompt(word) for word in words]
     calls = [prompts[start : start + WORDS_PER_CALL] for start in range(0, len(prompts), WORDS_PER_CALL)]
-    vectors = np.concatenate([model.encode_text(call) for call in calls]).astype("<f4")
+    vectors = np.concatenate([model.encode_text(call, for_patches=True) for call in calls]).astype("<f4")
     (folder / "words.bin").write_bytes(vectors.tobytes())
     settings = {
         "words": list(words),

@@ -1,5 +1,6 @@
 """A model with its parameters on devices and its tokenizer beside it."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ class Model:
     def attention(
         self, images: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"] | Image | Sequence[Image]
     ) -> Float[Array, "B heads h w"]:
-        """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself.
+        """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself and
+        to registers.
 
         Takes and refuses what `encode_image` does.
         """
@@ -92,11 +94,12 @@ class Model:
         weights = _attention(self.config, self.params, placed)
         return weights if len(placed) == count else weights[:count]
 
-    def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "T D"]:
+    def encode_text(self, texts: str | Sequence[str], for_patches: bool = False) -> Float[np.ndarray, "T D"]:
         """One L2-normalised embedding a text, as `SentenceTransformer.encode` on the tokenizer's folder.
 
         What goes beyond the folder's longest text (`max_seq_length`, 256 for Sentence-T5) is cut off. A single string
-        is one text.
+        is one text. Embeddings `for_patches` are to be compared with patch embeddings alone: with "cls_and_avg"
+        pooling, the half that answers to the CLS token is zero and the other has length 1, as in dino.txt.
 
         Raises:
           ValueError: there is something else than strings.
@@ -110,17 +113,31 @@ class Model:
         longest = int((tokens != 0).sum(axis=1).max(initial=1))
         length = min(limit, max(SHORTEST_TEXT, 1 << (longest - 1).bit_length()))
         tokens = jax.device_put(tokens[:, :length], replicated(self.mesh))
-        return np.asarray(_encode_text(self.config, self.params, tokens))
+        embeddings = np.asarray(_encode_text(self.config, self.params, tokens))
+        if for_patches and self.config.pooling == "cls_and_avg":
+            embeddings = np.where(np.arange(embeddings.shape[1]) < embeddings.shape[1] // 2, 0, embeddings)
+            embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return embeddings
 
-    def class_embeddings(self, of_classes: Sequence[Sequence[str]], progress: bool = False) -> Float[np.ndarray, "C D"]:
+    def class_embeddings(
+        self, of_classes: Sequence[Sequence[str]], progress: bool = False, for_patches: bool = False
+    ) -> Float[np.ndarray, "C D"]:
         """One unit vector per class: the mean over its prompts' embeddings, normalised again.
 
         Where the model has a cache, classes that are in it are not embedded again.
+
+        Args:
+          of_classes: the prompts of each class.
+          progress: whether to show a bar.
+          for_patches: as of `encode_text`.
         """
         cache = self.class_embedding_cache
+        if cache is not None and for_patches and self.config.pooling == "cls_and_avg":
+            cache = dataclasses.replace(cache, text_side=(*cache.text_side, "for patches"))
+        encode = functools.partial(self.encode_text, for_patches=for_patches)
         classes = None if cache is None else cache.read(of_classes)
         if classes is None:
-            classes = prompts.class_embeddings(self.encode_text, of_classes, progress)
+            classes = prompts.class_embeddings(encode, of_classes, progress)
             if cache is not None:
                 cache.write(of_classes, classes)
         return classes
@@ -139,7 +156,8 @@ class Model:
         """
         if isinstance(labels, str) or not len(labels) or not all(isinstance(label, str) for label in labels):
             raise ValueError(f'labels must be a list of words such as ["cat", "dog"], not {labels!r}')
-        return self.name_pixels(image, self.class_embeddings([[photo_prompt(label)] for label in labels]))
+        prompts_of_labels = [[photo_prompt(label)] for label in labels]
+        return self.name_pixels(image, self.class_embeddings(prompts_of_labels, for_patches=True))
 
     def name_pixels(
         self,
@@ -152,7 +170,7 @@ class Model:
 
         Args:
           image: as of `segment`.
-          classes: their embeddings.
+          classes: their embeddings, made for patches.
           number_of_classes: those past it are folded into class 0; by default none are.
           image_size: pixels of the short side of the image as it is fed; `self.image_size` by default.
         """
@@ -196,7 +214,7 @@ def _attention(
 ) -> Float[Array, "B heads h w"]:
     weights = CLIPpy(config).apply({"params": params}, images, method="attention")
     grid = (images.shape[1] // config.image.patch_size, images.shape[2] // config.image.patch_size)
-    return weights[:, :, 0, 1:].reshape(*weights.shape[:2], *grid)
+    return weights[:, :, 0, 1 + config.image.registers :].reshape(*weights.shape[:2], *grid)
 
 
 @functools.partial(jax.jit, static_argnums=0)

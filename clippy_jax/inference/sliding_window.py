@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from clippy_jax.inference import label_maps
 from clippy_jax.inference.model import Model
-from clippy_jax.models.clippy import IMAGE_MEAN
+from clippy_jax.models.clippy import PIXEL_STATISTICS
 from clippy_jax.models.position_embedding import bicubic_matrix
 
 Stretch = Literal["patches", "bilinear", "bicubic"]
@@ -118,23 +118,25 @@ def window_scores(
       sides: the windows along the height and the width.
     """
     rows, columns = sides
+    statistics = model.config.image.pixel_statistics
     grid = []
     for row in range(rows.count):
         in_row = []
         for column in range(columns.count):
-            patches, _ = model.encode_image(_cut(images, sizes, row, column, sides))
+            patches, _ = model.encode_image(_cut(images, sizes, row, column, sides, statistics))
             in_row.append(label_maps.batch_similarity_maps(patches, classes, model.mesh))
         grid.append(jnp.concatenate(in_row, axis=2) if columns.count > 1 else in_row[0])
     return jnp.concatenate(grid, axis=1) if rows.count > 1 else grid[0]
 
 
-@functools.partial(jax.jit, static_argnames="sides")
+@functools.partial(jax.jit, static_argnames=("sides", "statistics"))
 def _cut(
     images: UInt8[Array, "B H W 3"],
     sizes: Int[Array, "B 2"],
     row: Int[Array, ""],
     column: Int[Array, ""],
     sides: tuple[Side, Side],
+    statistics: str,
 ) -> UInt8[Array, "B h w 3"]:
     """One window of every image, cut or filled up to whole patches."""
 
@@ -147,7 +149,8 @@ def _cut(
     missing = [max(0, length - side.window) for length, side in zip(seen, sides)]
     padding = [(0, 0), *((count // 2, count - count // 2) for count in missing), (0, 0)]
     if any(missing):
-        mean = jnp.round(255 * jnp.array(IMAGE_MEAN)).astype(jnp.uint8)  # a zero, once the towers have normalised it
+        # A zero, once the towers have normalised it.
+        mean = jnp.round(255 * jnp.array(PIXEL_STATISTICS[statistics][0])).astype(jnp.uint8)
         outside = jnp.pad(jnp.zeros(windows.shape[:3], bool), padding[:3], constant_values=True)
         windows = jnp.where(outside[..., None], mean, jnp.pad(windows, padding))
     return windows[:, : seen[0], : seen[1]]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.config import ModelConfig
 from clippy_jax.models.packed_texts import PackedTexts, packs_of_one
-from clippy_jax.models.pooling import pool
+from clippy_jax.models.pooling import place_patches, pool
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
@@ -17,6 +17,12 @@ from clippy_jax.models.vit import VisionTransformer
 # CLIP's pixel statistics; the public CLIPpy code uses them although DINO was trained with ImageNet's.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Mean and standard deviation of each channel, by the words of `ImageTowerConfig.pixel_statistics`.
+PIXEL_STATISTICS = {
+    "clip": (IMAGE_MEAN, IMAGE_STD),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -33,7 +39,7 @@ class CLIPpy(nn.Module):
         self.text = SentenceT5(self.config.text, precision, self.config.rematerialise)
         if self.config.image_projection:
             self.image_projection = nn.Dense(
-                self.config.text.embedding_width, use_bias=False, dtype=precision.dtype, precision=precision.matmul
+                self.config.token_width, use_bias=False, dtype=precision.dtype, precision=precision.matmul
             )
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(INITIAL_LOGIT_SCALE), ())
 
@@ -47,14 +53,18 @@ class CLIPpy(nn.Module):
     def encode_image(
         self, images: UInt8[Array, "B H W 3"], *, train: bool = False
     ) -> tuple[Float[Array, "B h w D"], Float[Array, "B D"]]:
-        """Patch embeddings on their grid and the pooled image embedding, both comparable to text embeddings."""
-        tokens = self.image(normalise_pixels(images), train=train)
+        """Patch embeddings on their grid and the pooled image embedding, both comparable to text embeddings.
+
+        With "cls_and_avg" pooling, the first half of a patch embedding is zero (`pooling.place_patches`).
+        """
+        tokens = self.image(normalise_pixels(images, self.config.image.pixel_statistics), train=train)
         if self.config.image_projection:
             tokens = tokens.replace(
                 patches=self.image_projection(tokens.patches), cls=self.image_projection(tokens.cls)
             )
         tokens = jax.tree.map(lambda x: x.astype(jnp.float32), tokens)
-        return l2_normalise(tokens.patches), l2_normalise(pool(tokens, self.config.pooling))
+        patches, pooled = place_patches(tokens.patches, self.config.pooling), pool(tokens, self.config.pooling)
+        return l2_normalise(patches), l2_normalise(pooled)
 
     def encode_text(self, tokens: Int[Array, "T L"], *, train: bool = False) -> Float[Array, "T D"]:
         """Sentence embeddings of padded token ids; the padding changes nothing."""
@@ -65,13 +75,15 @@ class CLIPpy(nn.Module):
         return l2_normalise(self.text(texts, train=train).astype(jnp.float32))
 
     def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads tokens tokens"]:
-        """The attention maps of the image tower's last block; token 0 is the CLS token."""
-        return self.image(normalise_pixels(images), return_attention=True).attention
+        """The attention maps of the image tower's last block: the CLS token, then registers, then patches."""
+        pixels = normalise_pixels(images, self.config.image.pixel_statistics)
+        return self.image(pixels, return_attention=True).attention
 
 
-def normalise_pixels(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+def normalise_pixels(images: UInt8[Array, "B H W 3"], statistics: str = "clip") -> Float[Array, "B H W 3"]:
     """Pixels of 0 to 255 as the towers want them: zero mean and a standard deviation of 1 in each channel."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(IMAGE_MEAN)) / jnp.array(IMAGE_STD)
+    mean, std = PIXEL_STATISTICS[statistics]
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def l2_normalise(vectors: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:

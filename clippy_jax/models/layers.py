@@ -36,6 +36,26 @@ class Dense(nn.Dense):
         return keep(rows.reshape(*inputs.shape[:-1], self.features))
 
 
+class LayerScale(nn.Module):
+    """Multiplies what a block adds by a learned vector that is small at first (Touvron et al., CaiT, 2021)."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        # Named like a norm's: it is exempt from weight decay as those are.
+        scale = self.param("scale", nn.initializers.constant(1e-5), x.shape[-1:])
+        return x * scale.astype(x.dtype)
+
+
+class QueryValueBias(nn.Module):
+    """The bias on the queries and values of a fused product; the keys have none, as in DINOv3."""
+
+    @nn.compact
+    def __call__(self, qkv: Float[Array, "*batch 3*D"]) -> Float[Array, "*batch 3*D"]:
+        width = qkv.shape[-1] // 3
+        query, value = self.param("bias", nn.initializers.zeros, (2, width)).astype(qkv.dtype)
+        return qkv + jnp.concatenate([query, jnp.zeros_like(query), value])
+
+
 class Dropout(nn.Module):
     """`flax.linen.Dropout`, number for number, that `jax.vmap` does not repeat; draws from the stream "dropout"."""
 

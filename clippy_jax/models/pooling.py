@@ -2,7 +2,7 @@
 
 The image embedding is the maximum over tokens, feature by feature, so the contrastive loss reaches every patch that
 wins a feature, and the patch embeddings learn to be compared with texts. The mean and the CLS token are there to be
-compared with.
+compared with; side by side, they are what dino.txt (Jose et al., 2025) gives a text to match.
 """
 
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from clippy_jax.models.vit import ImageTokens
 
 
 def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
-    """One vector an image: the maximum (with or without the CLS token), the mean, or the CLS token itself."""
+    """One vector an image: the maximum (with or without the CLS token), the mean, the CLS token itself, or
+    "cls_and_avg": the CLS token and the mean one after the other, which is twice as wide."""
     patches = tokens.patches.reshape(tokens.patches.shape[0], -1, tokens.patches.shape[-1])
     match pooling:
         case "max":
@@ -23,7 +24,17 @@ def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
             return patches.mean(axis=1)
         case "cls":
             return tokens.cls
+        case "cls_and_avg":
+            return jnp.concatenate([tokens.cls, patches.mean(axis=1)], axis=-1)
     raise ValueError(f"unknown pooling {pooling!r}")
+
+
+def place_patches(patches: Float[Array, "*batch D"], pooling: str) -> Float[Array, "*batch E"]:
+    """Patch tokens where the image embedding holds them: under "cls_and_avg" in its second half, with zeros before.
+
+    So their dot product with a text embedding asks the half of it that has learned to match patches.
+    """
+    return jnp.concatenate([jnp.zeros_like(patches), patches], axis=-1) if pooling == "cls_and_avg" else patches
 
 
 def _max_over_tokens(tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:

@@ -1,4 +1,4 @@
-"""DINO's position embedding, resized to any grid of patches exactly as PyTorch's bicubic interpolation does it.
+"""Learned position embeddings, resized to any grid of patches exactly as PyTorch's bicubic interpolation does it.
 
 `jax.image.resize(..., "cubic")` uses the cubic kernel with a = -0.5 and PyTorch the one with a = -0.75, so the two do
 not agree. The sampling weights are small matrices (14 columns for a ViT trained at 224 pixels), built in NumPy while
@@ -13,21 +13,29 @@ import numpy as np
 from jaxtyping import Array, Float
 
 CUBIC_A = -0.75  # PyTorch's bicubic kernel
+PILLOW_CUBIC_A = -0.5  # and its antialiased one, which is Pillow's
 
 
 def resize_position_embedding(
-    table: Float[Array, "1 tokens D"], grid: tuple[int, int], interpolation: Literal["dino", "plain"]
+    table: Float[Array, "1 tokens D"],
+    grid: tuple[int, int],
+    interpolation: Literal["dino", "plain", "antialias"],
 ) -> Float[Array, "1 new_tokens D"]:
     """Fits a table made for a square grid (CLS entry first) to the patch grid (rows, columns) of another image size.
 
     `dino` samples at the coordinates of the scale factor (grid + 0.1) / trained grid, as `interpolate_pos_encoding` of
-    DINO's `vision_transformer.py` does; `plain` uses the true ratio. Both leave the table alone on its own grid.
+    DINO's and DINOv2's `vision_transformer.py` does; `plain` uses the true ratio, as transformers does for both;
+    `antialias` also widens the kernel where the grid shrinks, as DINOv2 with registers does in both. All leave the
+    table alone on its own grid.
     """
     trained = round((table.shape[1] - 1) ** 0.5)
     if grid == (trained, trained):
         return table
-    margin = 0.1 if interpolation == "dino" else 0.0
-    rows, columns = (bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
+    if interpolation == "antialias":
+        rows, columns = (antialiased_bicubic_matrix(trained, size) for size in grid)
+    else:
+        margin = 0.1 if interpolation == "dino" else 0.0
+        rows, columns = (bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
     patches = table[0, 1:].reshape(trained, trained, -1)
     patches = jnp.einsum("hi,wj,ijd->hwd", rows, columns, patches, precision=jax.lax.Precision.HIGHEST)
     return jnp.concatenate([table[:, :1], patches.reshape(1, grid[0] * grid[1], -1)], axis=1)
@@ -44,8 +52,18 @@ def bicubic_matrix(size: int, new_size: int, scale: float) -> Float[np.ndarray, 
     return matrix.astype(np.float32)
 
 
-def _cubic_kernel(distance: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def antialiased_bicubic_matrix(size: int, new_size: int) -> Float[np.ndarray, "new_size size"]:
+    """The same with PyTorch's `antialias=True`: Pillow's kernel, which is as wide as a new sample and is cut off, and
+    made to sum to 1, at the edges."""
+    scale = size / new_size
+    width = max(scale, 1.0)
+    centre = (np.arange(new_size)[:, None] + 0.5) * scale
+    weights = _cubic_kernel((np.arange(size) + 0.5 - centre) / width, PILLOW_CUBIC_A)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _cubic_kernel(distance: Float[np.ndarray, "*shape"], a: float = CUBIC_A) -> Float[np.ndarray, "*shape"]:
     x = np.abs(distance)
-    near = ((CUBIC_A + 2) * x - (CUBIC_A + 3)) * x**2 + 1
-    far = ((CUBIC_A * x - 5 * CUBIC_A) * x + 8 * CUBIC_A) * x - 4 * CUBIC_A
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

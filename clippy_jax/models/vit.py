@@ -1,28 +1,53 @@
-"""The image tower: a Vision Transformer with DINO's exact function.
+"""The image tower: a Vision Transformer with the exact function of DINO, DINOv2 or DINOv3.
 
-Pre-norm blocks, LayerNorm eps 1e-6, exact (erf) GELU, a bias on query, key and value, a CLS token and learned
-positions, as in Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (2021).
+Pre-norm blocks, exact (erf) GELU, a bias on query, key and value, a CLS token and learned positions, as in Caron et
+al., "Emerging Properties in Self-Supervised Vision Transformers" (2021). By configuration, what came later: LayerScale
+and SwiGLU (Oquab et al., DINOv2, 2023), registers (Darcet et al., 2024), rotary positions without a bias on the keys
+(Siméoni et al., DINOv3, 2025).
 """
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, plain_attention
-from clippy_jax.models.layers import Dense, keep, rematerialised, uniform
+from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, keep, rematerialised, uniform
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
+from clippy_jax.models.rotary_embedding import rotate, rotation
 
-# The released DINO backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
+# The sizes of the released backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
 SIZES = {
     "Ti/16": dict(width=48, depth=3, heads=3, mlp_width=96, patch_size=16),
     "S/16": dict(width=384, depth=12, heads=6, mlp_width=1536, patch_size=16),
     "S/8": dict(width=384, depth=12, heads=6, mlp_width=1536, patch_size=8),
     "B/16": dict(width=768, depth=12, heads=12, mlp_width=3072, patch_size=16),
     "B/8": dict(width=768, depth=12, heads=12, mlp_width=3072, patch_size=8),
+    "S/14": dict(width=384, depth=12, heads=6, mlp_width=1536, patch_size=14),
+    "B/14": dict(width=768, depth=12, heads=12, mlp_width=3072, patch_size=14),
+    "L/14": dict(width=1024, depth=24, heads=16, mlp_width=4096, patch_size=14),
+    "g/14": dict(width=1536, depth=40, heads=24, mlp_width=4096, patch_size=14, gated_mlp=True),
+    "L/16": dict(width=1024, depth=24, heads=16, mlp_width=4096, patch_size=16),
+}
+
+# What sets a family apart from DINO, beside its sizes.
+FAMILIES = {
+    "dino": dict(position_interpolation="dino"),
+    "dinov2": dict(position_interpolation="dino", layer_scale=True, pixel_statistics="imagenet"),
+    "dinov2 with registers": dict(
+        position_interpolation="antialias", layer_scale=True, registers=4, pixel_statistics="imagenet"
+    ),
+    "dinov3": dict(
+        position_interpolation="plain",  # of a table that it does not have
+        positions="rotary",
+        layer_scale=True,
+        registers=4,
+        norm_eps=1e-5,
+        pixel_statistics="imagenet",
+    ),
 }
 
 _INITIALIZER = nn.initializers.truncated_normal(0.02)
@@ -30,14 +55,14 @@ _INITIALIZER = nn.initializers.truncated_normal(0.02)
 
 @flax.struct.dataclass
 class ImageTokens:
-    """The tower's outputs for a batch of images, after its final LayerNorm.
+    """The tower's outputs for a batch of images, after its final LayerNorm; registers stay inside.
 
     Under patch dropout the grid is gone: the kept patch tokens come as one row, `h` = 1.
     """
 
     patches: Float[Array, "B h w D"]
     cls: Float[Array, "B D"]
-    attention: Float[Array, "B heads tokens tokens"] | None  # of the last block, CLS first; None unless asked for
+    attention: Float[Array, "B heads tokens tokens"] | None  # of the last block: CLS, registers, patches; if asked for
 
 
 class VisionTransformer(nn.Module):
@@ -61,29 +86,45 @@ class VisionTransformer(nn.Module):
         if height % config.patch_size or width % config.patch_size:
             raise ValueError(f"patches of {config.patch_size} pixels do not divide an image of {height}x{width}")
         grid = (height // config.patch_size, width // config.patch_size)
-        trained = config.image_size // config.patch_size
 
         tokens = Dense(config.width, name="patch_embedding", dtype=precision.dtype, precision=precision.matmul)(
             _split_into_patches(images, config.patch_size)
         )
         cls = self.param("cls_token", _INITIALIZER, (1, 1, config.width))
-        positions = self.param("position_embedding", _INITIALIZER, (1, 1 + trained**2, config.width))
-        positions = resize_position_embedding(positions, grid, config.position_interpolation).astype(tokens.dtype)
-        cls = jnp.broadcast_to(cls.astype(tokens.dtype) + positions[:, :1], (batch, 1, config.width))
-        tokens = tokens + positions[:, 1:]
+        angles = None
+        if config.positions == "learned":
+            size = 1 + (config.image_size // config.patch_size) ** 2
+            positions = self.param("position_embedding", _INITIALIZER, (1, size, config.width))
+            positions = resize_position_embedding(positions, grid, config.position_interpolation).astype(tokens.dtype)
+            cls = cls.astype(tokens.dtype) + positions[:, :1]
+            tokens = tokens + positions[:, 1:]
+        else:
+            angles = jnp.asarray(rotation(grid, config.width // config.heads))[None]
         if train and config.patch_dropout > 0:
-            tokens = _drop_patches(tokens, config.patch_dropout, self.make_rng("dropout"))
+            kept = _kept_patches(tokens, config.patch_dropout, self.make_rng("dropout"))
+            tokens = jnp.take_along_axis(tokens, kept, axis=1)
+            angles = None if angles is None else jnp.take_along_axis(angles, kept, axis=1)
             grid = (1, tokens.shape[1])
-        tokens = jnp.concatenate([cls, tokens], axis=1)
+        others = [cls]
+        if config.registers:
+            others.append(self.param("register_tokens", _INITIALIZER, (1, config.registers, config.width)))
+        others = [jnp.broadcast_to(x.astype(tokens.dtype), (batch, *x.shape[1:])) for x in others]
+        tokens = jnp.concatenate([*others, tokens], axis=1)
 
         block = rematerialised(Block, self.rematerialise)
-        blocks = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=config.depth)
+        blocks = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=config.depth,
+        )
         # The carry holds one attention map, which every block overwrites, so that asking for the last costs one map.
         attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention else None
-        (tokens, attention), _ = blocks(config, precision, name="blocks")((tokens, attention), None)
+        (tokens, attention), _ = blocks(config, precision, name="blocks")((tokens, attention), angles)
 
-        tokens = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=precision.dtype, name="norm")(tokens)
-        patches = tokens[:, 1:].reshape(batch, *grid, config.width)
+        tokens = _layer_norm(config, precision, "norm")(tokens)
+        patches = tokens[:, 1 + config.registers :].reshape(batch, *grid, config.width)
         return ImageTokens(patches=patches, cls=tokens[:, 0], attention=attention)
 
 
@@ -94,16 +135,18 @@ class Block(nn.Module):
     precision: Precision
 
     @nn.compact
-    def __call__(self, carry, _):
+    def __call__(self, carry, angles: Float[Array, "#B patches K"] | None):
+        """One block; `angles` are those of rotary positions."""
         tokens, attention = carry
-        width, heads = self.config.width, self.config.heads
+        config, width, heads = self.config, self.config.width, self.config.heads
 
         def norm(name):
-            return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=self.precision.dtype, name=name)
+            return _layer_norm(config, self.precision, name)
 
-        def dense(inputs, features, name):
+        def dense(inputs, features, name, use_bias=True):
             layer = Dense(
                 features,
+                use_bias=use_bias,
                 kernel_init=_INITIALIZER,
                 dtype=self.precision.dtype,
                 precision=self.precision.matmul,
@@ -111,18 +154,33 @@ class Block(nn.Module):
             )
             return layer(inputs)
 
+        def scaled(x, name):
+            return LayerScale(name=name)(x) if config.layer_scale else x
+
         # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
-        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv")
+        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", use_bias=angles is None)
+        if angles is not None:
+            qkv = QueryValueBias(name="query_value")(qkv)
         qkv = qkv.reshape(*qkv.shape[:2], 3, heads, width // heads)
+        if angles is not None:
+            qkv = jnp.stack([rotate(qkv[:, :, 0], angles), rotate(qkv[:, :, 1], angles), qkv[:, :, 2]], axis=2)
         if attention is None and fused_attention_works(tokens.shape[1], heads, width // heads, qkv.dtype):
             mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0)), None
         else:
             mixed, weights = plain_attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
-        tokens = tokens + dense(keep(mixed.reshape(tokens.shape)), width, "projection")
+        tokens = tokens + scaled(dense(keep(mixed.reshape(tokens.shape)), width, "projection"), "layer_scale1")
 
-        hidden = gelu(dense(norm("norm2")(tokens), self.config.mlp_width, "mlp_in"))
-        tokens = tokens + dense(hidden, width, "mlp_out")
+        if config.gated_mlp:
+            gate, hidden = jnp.split(dense(norm("norm2")(tokens), 2 * config.mlp_width, "mlp_in"), 2, axis=-1)
+            hidden = nn.silu(gate) * hidden
+        else:
+            hidden = gelu(dense(norm("norm2")(tokens), config.mlp_width, "mlp_in"))
+        tokens = tokens + scaled(dense(hidden, width, "mlp_out"), "layer_scale2")
         return (tokens, None if attention is None else weights), None
+
+
+def _layer_norm(config: ImageTowerConfig, precision: Precision, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=config.norm_eps, use_fast_variance=False, dtype=precision.dtype, name=name)
 
 
 def gelu(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
@@ -141,9 +199,9 @@ def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Arr
     return patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
 
 
-def _drop_patches(tokens: Float[Array, "B N D"], rate: float, key: Array) -> Float[Array, "B kept D"]:
-    """Keeps a random `max(1, int(N * (1 - rate)))` of each image's patch tokens, in their order."""
+def _kept_patches(tokens: Float[Array, "B N D"], rate: float, key: Key[Array, ""]) -> Int[Array, "B kept 1"]:
+    """The indices of a random `max(1, int(N * (1 - rate)))` of each image's patch tokens, in their order."""
     count = max(1, int(tokens.shape[1] * (1 - rate)))
     # Sorted whole: `top_k` of a batch in groups would need the numbers of all devices on each.
     chosen = jnp.argsort(uniform(key, tokens[:, :, 0]), axis=1, descending=True)[:, :count]
-    return jnp.take_along_axis(tokens, jnp.sort(chosen)[..., None], axis=1)
+    return jnp.sort(chosen)[..., None]

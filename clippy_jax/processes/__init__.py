@@ -16,8 +16,8 @@ import numpy as np
 from jax._src import distributed  # its client has no public name; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
-from clippy_jax.processes import lost_process
 from clippy_jax.errors import InputError, bug_note, one_line
+from clippy_jax.processes import lost_process
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from clippy_jax.weights.adamw import write_moments
 from clippy_jax.weights.checkpoint import Checkpoint
+from clippy_jax.weights.image_names import ImageParts, original_tensors
 from clippy_jax.weights.rules import Rule, to_torch
 from clippy_jax.weights.safetensors_file import write_safetensors
 from clippy_jax.weights.torch_file import write_torch_file
-from clippy_jax.weights.torch_names import IMAGE_RULES, clippy_rules
+from clippy_jax.weights.torch_names import clippy_rules
 
 
 def write_clippy(path: str, checkpoint: Checkpoint) -> None:
@@ -52,14 +53,15 @@ def write_clippy_safetensors(path: str, checkpoint: Checkpoint) -> None:
 
 
 def write_dino(path: str, checkpoint: Checkpoint) -> None:
-    """Writes the image tower alone as DINO's flat file.
+    """Writes the image tower alone as the flat file of its family: DINO's, DINOv2's or DINOv3's.
 
     Raises:
       InputError: PyTorch is not installed.
       OSError: the file cannot be written.
     """
-    write_torch_file(path, to_torch(checkpoint.params["image"], IMAGE_RULES))
+    write_torch_file(path, original_tensors(checkpoint.params["image"], checkpoint.config.image))
 
 
 def _rules(checkpoint: Checkpoint) -> tuple[Rule, ...]:
-    return clippy_rules(checkpoint.config.text.gated_mlp, checkpoint.config.image_projection)
+    config = checkpoint.config
+    return clippy_rules(config.text.gated_mlp, config.image_projection, ImageParts.of_config(config.image))

@@ -21,7 +21,7 @@ from clippy_jax.weights.state_dict import Network
 from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_as, read_weights
 
 # What may differ between two towers although the weights of one fit the other.
-_FREE = ("image_size", "position_interpolation", "patch_dropout", "dropout")
+_FREE = ("image_size", "position_interpolation", "pixel_statistics", "patch_dropout", "dropout")
 
 
 def load_checkpoint(path: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
@@ -113,8 +113,9 @@ def initialise(
     Args:
       params: the parameter tree of `config`, in host memory; it is not changed.
       config: the model.
-      image: a DINO checkpoint for the image tower, or a whole CLIPpy to take it of; "" for none.
-      text: a sentence-transformers folder for the text tower, or a whole CLIPpy to take it of; "" for none.
+      image: a DINO, DINOv2 or DINOv3 checkpoint for the image tower, or a whole CLIPpy to take it of; "" for none.
+      text: a sentence-transformers folder for the text tower, or a whole CLIPpy to take it of; "" for none. Its head is
+        left where the model's embeddings are of another width.
       clippy: a CLIPpy file, converted folder or workdir for everything; "" for none. Each may be a name on the hub.
 
     Returns:
@@ -133,8 +134,10 @@ def initialise(
         loaded["image"] = tower.params
     if text:
         tower = _read_tower("text", text, "config.init.text")
-        _check_same(tower.config, config.text, _FREE, text, "config.model.text")
-        loaded["text"] = tower.params
+        _check_same(tower.config, config.text, (*_FREE, "embedding_width"), text, "config.model.text")
+        # A head of another width starts at random; the encoder below it fits.
+        other_head = tower.config.embedding_width != config.text.embedding_width
+        loaded["text"] = {name: value for name, value in tower.params.items() if not (other_head and name == "dense")}
     if clippy:
         checkpoint = load_checkpoint(clippy, with_moments=False)
         _check_same(checkpoint.config.image, config.image, _FREE, clippy, "config.model.image")
@@ -199,6 +202,8 @@ def _check_same(weights: AnyConfig, model: AnyConfig, free: Collection[str], pat
 
 
 def _fit_positions(image: Mapping[str, Any], config: ImageTowerConfig) -> dict[str, Any]:
+    if config.positions == "rotary":
+        return dict(image)
     grid = 2 * (config.image_size // config.patch_size,)
     positions = resize_position_embedding(image["position_embedding"], grid, config.position_interpolation)
     return {**image, "position_embedding": np.asarray(positions)}

@@ -37,6 +37,12 @@ def _convolution_to_torch(kernel: np.ndarray) -> np.ndarray:
 
 SAME = Transform(lambda x: x, lambda x: x)
 TRANSPOSED = Transform(lambda x: x.T, lambda x: x.T, 2)  # a linear layer: [out, in] to [in, out]
+# A fused bias whose keys' third is not used, to [queries or values, D].
+QUERY_VALUE = Transform(
+    lambda x: x.reshape(3, -1)[::2],
+    lambda x: np.concatenate([x[0], np.zeros_like(x[0]), x[1]]),
+    1,
+)
 PATCHES = Transform(_convolution_to_flax, _convolution_to_torch, 4)  # a convolution whose stride is its size
 
 
@@ -60,6 +66,21 @@ class Rule(NamedTuple):
     @property
     def stacked(self) -> bool:
         return "blocks" in self.path.split("/")
+
+
+def linear(key: str, path: str) -> tuple[Rule, Rule]:
+    """The rules of a linear layer with a bias."""
+    return matrix(key, path), Rule(f"{key}.bias", f"{path}/bias")
+
+
+def matrix(key: str, path: str) -> Rule:
+    """The rule of a linear layer without a bias."""
+    return Rule(f"{key}.weight", f"{path}/kernel", TRANSPOSED)
+
+
+def layer_norm(key: str, path: str) -> tuple[Rule, Rule]:
+    """The rules of a LayerNorm."""
+    return Rule(f"{key}.weight", f"{path}/scale"), Rule(f"{key}.bias", f"{path}/bias")
 
 
 class Differences(NamedTuple):

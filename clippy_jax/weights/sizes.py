@@ -9,9 +9,10 @@ from clippy_jax.models import vit
 
 
 def image_sizes(shapes: Mapping[str, Any], source: str) -> ImageTowerConfig:
-    """The ViT that has these parameters.
+    """The ViT that has these parameters, with what its family has beside them (`vit.FAMILIES`).
 
-    Weights do not tell the number of heads: it is that of DINO's ViT of the same width, or one per 64 features.
+    Weights do not tell the number of heads: it is that of DINO's ViT of the same width, or one per 64 features. Those
+    with rotary positions do not tell the size of their images: it is taken for 224 pixels.
 
     Raises:
       KeyError, ValueError: a parameter that tells a size is missing or has not as many dimensions as it should.
@@ -19,19 +20,32 @@ def image_sizes(shapes: Mapping[str, Any], source: str) -> ImageTowerConfig:
     """
     values, width = shapes["patch_embedding"]["kernel"]
     patch_size = round((values / 3) ** 0.5)
-    _, positions, _ = shapes["position_embedding"]
-    depth, _, mlp_width = shapes["blocks"]["mlp_in"]["kernel"]
+    blocks, registers = shapes["blocks"], 0
+    if "register_tokens" in shapes:
+        _, registers, _ = shapes["register_tokens"]
+    if "query_value" in blocks:
+        family, grid = "dinov3", 224 // patch_size
+    else:
+        _, positions, _ = shapes["position_embedding"]
+        grid = round((positions - 1) ** 0.5)
+        family = "dino" if "layer_scale1" not in blocks else "dinov2 with registers" if registers else "dinov2"
+    depth, mlp_width, _ = blocks["mlp_out"]["kernel"]
     heads = {size["width"]: size["heads"] for size in vit.SIZES.values()}.get(width, max(1, width // 64))
     if width % heads:
         raise InputError(f"{source} has {width} features a token, from which the number of heads cannot be told")
     return ImageTowerConfig(
+        **vit.FAMILIES[family]
+        | dict(
+            registers=registers,
+            layer_scale="layer_scale1" in blocks,
+            gated_mlp=blocks["mlp_in"]["kernel"][2] != mlp_width,
+        ),
         patch_size=patch_size,
-        image_size=max(1, round((positions - 1) ** 0.5)) * patch_size,
+        image_size=max(1, grid) * patch_size,
         width=width,
         depth=depth,
         heads=heads,
         mlp_width=mlp_width,
-        position_interpolation="dino",
         patch_dropout=0.0,
     )
 

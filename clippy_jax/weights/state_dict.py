@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from clippy_jax.errors import InputError, reading
+from clippy_jax.weights.image_names import with_table_names
 from clippy_jax.weights.kinds import TENSOR_FILES, Kind, is_safetensors, kind_of_keys, tensor_files
 from clippy_jax.weights.safetensors_file import read_safetensors
 from clippy_jax.weights.torch_file import read_torch_file
-from clippy_jax.weights.torch_names import with_dino_names
 
 Network = Literal["teacher", "student"]
 
@@ -112,6 +112,6 @@ def _public_names(tensors: Mapping[str, np.ndarray], network: Network, path: str
         unwrapped = {key: value for key, value in unwrapped.items() if key.startswith(prefix)}
     unwrapped = {key.removeprefix(prefix): value for key, value in unwrapped.items()}
     if kind == Kind.DINO:
-        return kind, with_dino_names(unwrapped)
+        return kind, with_table_names(unwrapped, path)
     # sentence-transformers 6 has renamed the module.
     return kind, {key.replace("text.0.model.", "text.0.auto_model.", 1): value for key, value in unwrapped.items()}

@@ -17,12 +17,13 @@ from clippy_jax.models.t5 import SentenceT5
 from clippy_jax.models.vit import VisionTransformer
 from clippy_jax.training.state import init_params
 from clippy_jax.weights.checkpoint import parse_description
+from clippy_jax.weights.image_names import ImageParts, image_rules
 from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 from clippy_jax.weights.rules import Differences, Rule, differences, flax_shapes, some, to_flax, to_torch
 from clippy_jax.weights.sentence_t5 import read_sentence_t5
 from clippy_jax.weights.sizes import clippy_sizes, image_sizes, text_sizes
 from clippy_jax.weights.state_dict import Network, read_state_dict
-from clippy_jax.weights.torch_names import IMAGE_RULES, clippy_rules, is_gated, text_rules
+from clippy_jax.weights.torch_names import IMAGE_PREFIX, clippy_rules, is_gated, text_rules
 
 AnyConfig = ImageTowerConfig | TextTowerConfig | ModelConfig
 
@@ -72,8 +73,8 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     """Reads any of the PyTorch weights that we know.
 
     Args:
-      path: a file of a DINO backbone or a CLIPpy, a sentence-transformers folder, a folder of transformers' or timm's
-        ViT, or the name of one of these on the Hugging Face hub.
+      path: a file of a DINO, DINOv2 or DINOv3 backbone or a CLIPpy, a sentence-transformers folder, a folder of
+        transformers' or timm's ViT, or the name of one of these on the Hugging Face hub.
       network: which of the two networks in a DINO training checkpoint.
 
     Raises:
@@ -90,8 +91,10 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
         raise InputError(f"{path} is a {kind}; a {Kind.DINO}, {Kind.CLIPPY} or {Kind.SENTENCE_T5} is wanted")
     kind, tensors, saved_with = read_state_dict(path, network)
     if kind == Kind.DINO:
-        return TorchWeights(path, kind, tensors, IMAGE_RULES, _sizes(image_sizes, tensors, IMAGE_RULES, path))
-    rules = clippy_rules(is_gated(tensors), "visual.head.proj.weight" in tensors)
+        rules = image_rules(ImageParts.of_keys(tensors))
+        return TorchWeights(path, kind, tensors, rules, _sizes(image_sizes, tensors, rules, path))
+    parts = ImageParts.of_keys(tensors, IMAGE_PREFIX)
+    rules = clippy_rules(is_gated(tensors), "visual.head.proj.weight" in tensors, parts)
     # Only files of ours describe the model, beyond what weights tell.
     described = saved_with.get("model_config") or dataclasses.asdict(_sizes(clippy_sizes, tensors, rules, path))
     config, image_size = parse_description(described, saved_with.get("image_size"), path)

@@ -33,7 +33,7 @@ class ColourModel:
         means = cut.mean(axis=(2, 4))
         return embedding(means), embedding(means.mean(axis=(1, 2)))
 
-    def encode_text(self, texts):
+    def encode_text(self, texts, for_patches=False):
         self.texts_encoded += texts
         return np.stack([embedding(np.array(colour_of(text.split()[-1]), float)) for text in texts])
 

@@ -19,7 +19,7 @@ class FakeModel(Model):
     """A patch embedding is a fixed map of the patch's mean colour; a text's embedding is drawn from its checksum."""
 
     def __init__(self, devices: int = 1, texts: dict[str, np.ndarray] | None = None):
-        self.config = SimpleNamespace(image=SimpleNamespace(patch_size=PATCH), pooling="max")
+        self.config = SimpleNamespace(image=SimpleNamespace(patch_size=PATCH, pixel_statistics="clip"), pooling="max")
         self.image_size = 32
         self.class_embedding_cache = None
         self.mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
@@ -37,7 +37,7 @@ class FakeModel(Model):
     def attention(self, images):
         return _attend(jnp.asarray(images), self.matrix)
 
-    def encode_text(self, texts):
+    def encode_text(self, texts, for_patches=False):
         self.encoded.append(list(texts))
         return np.stack([self.texts[text] if text in self.texts else drawn(text) for text in texts])
 

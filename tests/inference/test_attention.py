@@ -7,7 +7,7 @@ from tests.models import configurations
 
 
 def test_attention_is_the_cls_tokens_on_the_grid():
-    config = configurations.model(configurations.image_tower(image_size=32))
+    config = configurations.model(configurations.image_tower(image_size=32, registers=4))
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
     params = jax.jit(CLIPpy(config).init)(jax.random.key(0), images, np.ones((8, 4), np.int32))["params"]
     ours = np.asarray(Model(params, config, None, 32).attention(images))
@@ -15,6 +15,6 @@ def test_attention_is_the_cls_tokens_on_the_grid():
     assert ours.shape == (8, config.image.heads, 2, 3)
     for row in range(2):
         for column in range(3):
-            token = 1 + 3 * row + column
+            token = 1 + 4 + 3 * row + column  # after CLS and registers
             np.testing.assert_allclose(ours[:, :, row, column], weights[:, :, 0, token], atol=1e-6)
-    np.testing.assert_allclose(ours.sum(axis=(2, 3)) + weights[:, :, 0, 0], 1, atol=1e-5)
+    np.testing.assert_allclose(ours.sum(axis=(2, 3)) + weights[:, :, 0, :5].sum(axis=2), 1, atol=1e-5)

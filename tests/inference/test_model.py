@@ -1,5 +1,7 @@
 """What users hand to a model: one or several, upright or not, on any device; and what it refuses."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import PIL.Image
@@ -28,6 +30,29 @@ def model(spiece_folder):
 @pytest.fixture
 def pixels():
     return np.random.default_rng(0).integers(0, 256, (SIZE, 2 * SIZE, 3), dtype=np.uint8)
+
+
+def test_texts_for_patches_have_what_answers_to_patches_alone(model, spiece_folder):
+    """With "cls_and_avg" as in dino.txt: the second half of each prompt's vector at length 1, then the mean."""
+    text = configurations.text_tower(vocabulary_size=320, embedding_width=96)
+    config = configurations.model(model.config.image, text, pooling="cls_and_avg")
+    images, tokens = np.zeros((1, SIZE, SIZE, 3), np.uint8), np.ones((1, 4), np.int32)
+    params = jax.jit(CLIPpy(config).init)(jax.random.key(0), images, tokens)["params"]
+    tokenizer = load_tokenizer(str(spiece_folder))
+    model = Model(params, config, tokenizer, SIZE)
+    prompts = ["an apple", "a zebra on grass"]
+    halves = model.encode_text(prompts)[:, 48:]
+    halves = halves / np.linalg.norm(halves, axis=1, keepdims=True)
+    classes = model.class_embeddings([prompts, prompts[:1]], for_patches=True)
+    mean = halves.mean(axis=0)
+    expected = np.stack([mean / np.linalg.norm(mean), halves[0]])
+    np.testing.assert_allclose(classes, np.pad(expected, ((0, 0), (48, 0))), atol=1e-6)
+    with_other_pooling = Model(params, dataclasses.replace(config, pooling="max"), tokenizer, SIZE)
+    whole = with_other_pooling.encode_text(prompts, for_patches=True)
+    np.testing.assert_array_equal(whole, model.encode_text(prompts))
+    patches, pooled = model.encode_image(images)
+    assert patches.shape == (1, 2, 2, 96) and pooled.shape == (1, 96)
+    assert not np.asarray(patches[..., :48]).any()
 
 
 def assert_same(ours, expected):

@@ -44,10 +44,11 @@ def loss_and_gradient(config, params, train=False, compiler_options=None):
     return jax.jit(jax.value_and_grad(loss), compiler_options=compiler_options)(params)
 
 
-@pytest.mark.parametrize("pooling", ["max", "max_with_cls", "avg", "cls"])
+@pytest.mark.parametrize("pooling", ["max", "max_with_cls", "avg", "cls", "cls_and_avg"])
 @pytest.mark.parametrize("image_projection", [False, True])
 def test_features_equal_torch(pooling, image_projection):
-    text = configurations.text_tower(embedding_width=24 if image_projection else 48)
+    width = (24 if image_projection else 48) * (2 if pooling == "cls_and_avg" else 1)
+    text = configurations.text_tower(embedding_width=width)
     config = configurations.model(text=text, pooling=pooling, image_projection=image_projection)
     twin = random_twin(config)
     patches, pooled, sentences = features(config, params_of(twin))

@@ -13,7 +13,7 @@ TABLE = np.random.default_rng(0).normal(size=(1, 1 + 14 * 14, 8)).astype(np.floa
 GRIDS = [(14, 14), (28, 28), (6, 6), (21, 28), (28, 21), (14, 20), (9, 14), (1, 3), (37, 5), (64, 64)]
 
 
-@pytest.mark.parametrize("interpolation", ["dino", "plain"])
+@pytest.mark.parametrize("interpolation", ["dino", "plain", "antialias"])
 @pytest.mark.parametrize("grid", GRIDS)
 def test_equals_torch_interpolate(grid, interpolation):
     ours = resize_position_embedding(jnp.asarray(TABLE), grid, interpolation)
@@ -22,7 +22,7 @@ def test_equals_torch_interpolate(grid, interpolation):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-@pytest.mark.parametrize("interpolation", ["dino", "plain"])
+@pytest.mark.parametrize("interpolation", ["dino", "plain", "antialias"])
 def test_equals_torch_interpolate_in_float64(interpolation):
     with jax.enable_x64(True):
         for grid in GRIDS:
@@ -55,5 +55,6 @@ def test_rows_and_columns_are_not_exchanged():
 
 
 def test_modes_differ_off_the_trained_grid():
-    dino, plain = (resize_position_embedding(jnp.asarray(TABLE), (28, 28), mode) for mode in ("dino", "plain"))
-    assert float(jnp.abs(dino - plain).max()) > 1e-3
+    for grid, modes in (((28, 28), ("dino", "plain")), ((6, 6), ("plain", "antialias"))):
+        one, other = (resize_position_embedding(jnp.asarray(TABLE), grid, mode) for mode in modes)
+        assert float(jnp.abs(one - other).max()) > 1e-3

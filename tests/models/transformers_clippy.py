@@ -54,7 +54,7 @@ class TransformersCLIPpy(nn.Module):
         )
         self.dense = nn.Linear(text.width, text.embedding_width, bias=False)
         self.image_projection = (
-            nn.Linear(image.width, text.embedding_width, bias=False) if config.image_projection else nn.Identity()
+            nn.Linear(image.width, config.token_width, bias=False) if config.image_projection else nn.Identity()
         )
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
@@ -72,7 +72,10 @@ class TransformersCLIPpy(nn.Module):
             "max_with_cls": lambda: tokens.amax(dim=1),
             "avg": lambda: patches.mean(dim=1),
             "cls": lambda: cls,
+            "cls_and_avg": lambda: torch.cat([cls, patches.mean(dim=1)], dim=-1),
         }[self.config.pooling]()
+        if self.config.pooling == "cls_and_avg":  # a patch is compared with the second half of a text
+            patches = functional.pad(patches, (patches.shape[-1], 0))
         return functional.normalize(patches.unflatten(1, grid), dim=-1), functional.normalize(pooled, dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -101,7 +104,8 @@ class TransformersCLIPpy(nn.Module):
 def interpolated_positions(table: Tensor, grid: list[int], interpolation: str) -> Tensor:
     """A position embedding [1, 1 + n * n, D] at another grid, by PyTorch's own bicubic interpolation.
 
-    "dino" hands over DINO's scale factor, (grid + 0.1) / n, which PyTorch then uses for its sampling positions.
+    "dino" hands over DINO's scale factor, (grid + 0.1) / n, which PyTorch then uses for its sampling positions;
+    "antialias" is PyTorch's option of that name.
     """
     side = round((table.shape[1] - 1) ** 0.5)
     if list(grid) == [side, side]:
@@ -110,6 +114,7 @@ def interpolated_positions(table: Tensor, grid: list[int], interpolation: str) -
     how = {
         "dino": {"scale_factor": tuple((size + 0.1) / side for size in grid)},
         "plain": {"size": tuple(grid)},
+        "antialias": {"size": tuple(grid), "antialias": True},
     }[interpolation]
     patches = functional.interpolate(patches, mode="bicubic", align_corners=False, **how)
     assert list(patches.shape[2:]) == list(grid)

@@ -59,7 +59,8 @@ def test_what_does_not_end_the_process_passes():
 
 def test_python_keeps_its_stream_and_the_rest_goes_through_the_program():
     script = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from clippy_jax.processes.lost_process import watch_for; watch_for();"
+        "import os, sys; sys.path.insert(0, sys.argv[1]);"
+        "from clippy_jax.processes.lost_process import watch_for; watch_for();"
         "os.write(2, b'C++ writes\\n'); print('Python writes', file=sys.stderr);"
         f"os.write(2, {FATAL!r}); os.abort()"
     )

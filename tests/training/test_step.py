@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from clippy_jax.config import ScheduleConfig
 from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
@@ -101,6 +102,30 @@ def test_key_of_the_run_never_changes(train_step):
     before = jax.random.key_data(new_state(CONFIG).key).tolist()
     after, _ = train_step(new_state(CONFIG), IMAGES, TEXTS)
     assert jax.random.key_data(after.key).tolist() == before
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_a_frozen_tower_is_encoded_once_and_keeps_nothing(microbatches):
+    """A step costs one forward pass of it (and the small text tower's), and none of the memory of the way back."""
+    model = configurations.model()
+    one_device = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    images = jax.ShapeDtypeStruct((64, 96, 96, 3), np.uint8)
+
+    def compiled(freeze):
+        config = dataclasses.replace(tiny_config(model, freeze=freeze), microbatches=microbatches)
+        step = jax.jit(make_train_step(config, one_device))
+        return step.lower(new_state(config), images, packed(batch(64)[1], microbatches)).compile()
+
+    def forward(params, images):
+        return CLIPpy(model).apply({"params": params}, images, method="encode_image")[1]
+
+    trained, frozen = compiled(()), compiled(("image",))
+    once = jax.jit(forward).lower(new_state(tiny_config(model)).params, images).compile()
+    flops = [step.cost_analysis()["flops"] for step in (trained, frozen, once)]
+    # Of a loop over microbatches, one turn is counted.
+    assert flops[1] <= 1.2 * flops[2] / microbatches < 0.6 * flops[0]
+    memory = [step.memory_analysis().temp_size_in_bytes for step in (trained, frozen)]
+    assert memory[1] <= 0.6 * memory[0]
 
 
 @pytest.mark.parametrize("frozen, trained", [("image", "text"), ("text", "image")])

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from clippy_jax.errors import InputError
+from clippy_jax.weights.image_names import image_rules
 from clippy_jax.weights.rules import PATCHES, TRANSPOSED, differences, to_flax, to_torch, torch_shapes
-from clippy_jax.weights.torch_names import IMAGE_RULES, t5_rules
+from clippy_jax.weights.torch_names import t5_rules
 from tests.weights import public_files
+
+IMAGE_RULES = image_rules()
 
 
 def as_numpy(tensors):

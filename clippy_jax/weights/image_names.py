@@ -1,0 +1,180 @@
+"""The conversion table of the image tower, for every family that it can be, and the names that others give the same.
+
+The names of the table are those of the original repositories: DINO's, DINOv2's and DINOv3's `vision_transformer.py`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clippy_jax.config import ImageTowerConfig
+from clippy_jax.errors import InputError
+from clippy_jax.models.rotary_embedding import wavelengths
+from clippy_jax.weights.rules import LAYER, PATCHES, QUERY_VALUE, Rule, layer_norm, linear, to_torch
+
+
+class ImageParts(NamedTuple):
+    """What the parameters of an image tower have beyond DINO's; `rotary` is what sets DINOv3 apart."""
+
+    layer_scale: bool = False
+    registers: bool = False
+    gated_mlp: bool = False
+    rotary: bool = False
+
+    @staticmethod
+    def of_config(config: ImageTowerConfig) -> "ImageParts":
+        return ImageParts(config.layer_scale, config.registers > 0, config.gated_mlp, config.positions == "rotary")
+
+    @staticmethod
+    def of_keys(keys: Iterable[str], prefix: str = "") -> "ImageParts":
+        """What the keys of a state dict show, under the table's names behind a prefix."""
+        text = "\n".join(key.removeprefix(prefix) for key in keys if key.startswith(prefix))
+
+        def has(pattern: str) -> bool:
+            return re.search(rf"^(?:{pattern})", text, re.MULTILINE) is not None
+
+        rotary = has("storage_tokens$")
+        return ImageParts(
+            has(r"blocks\.\d+\.ls[12]\.gamma$"),
+            rotary or has("register_tokens$"),
+            has(r"blocks\.\d+\.mlp\.w12\."),
+            rotary,
+        )
+
+
+DINO = ImageParts()
+
+
+def image_rules(parts: ImageParts = DINO) -> tuple[Rule, ...]:
+    """The image tower ↔ `models/vit.py`."""
+    block = f"blocks.{LAYER}"
+    registers = Rule("storage_tokens" if parts.rotary else "register_tokens", "register_tokens")
+    qkv = linear(f"{block}.attn.qkv", "blocks/qkv")
+    if parts.rotary:
+        qkv = (qkv[0], Rule(f"{block}.attn.qkv.bias", "blocks/query_value/bias", QUERY_VALUE))
+    mlp_in, mlp_out = ("w12", "w3") if parts.gated_mlp else ("fc1", "fc2")
+    scales = [Rule(f"{block}.ls{i}.gamma", f"blocks/layer_scale{i}/scale") for i in (1, 2) if parts.layer_scale]
+    return (
+        Rule("cls_token", "cls_token"),
+        *(() if parts.rotary else (Rule("pos_embed", "position_embedding"),)),
+        *((registers,) if parts.registers else ()),
+        Rule("patch_embed.proj.weight", "patch_embedding/kernel", PATCHES),
+        Rule("patch_embed.proj.bias", "patch_embedding/bias"),
+        *layer_norm(f"{block}.norm1", "blocks/norm1"),
+        *qkv,
+        *linear(f"{block}.attn.proj", "blocks/projection"),
+        *scales[:1],
+        *layer_norm(f"{block}.norm2", "blocks/norm2"),
+        *linear(f"{block}.mlp.{mlp_in}", "blocks/mlp_in"),
+        *linear(f"{block}.mlp.{mlp_out}", "blocks/mlp_out"),
+        *scales[1:],
+        *layer_norm("norm", "norm"),
+    )
+
+
+def original_tensors(params: Mapping[str, Any], config: ImageTowerConfig) -> dict[str, np.ndarray]:
+    """An image tower as the original repository of its family loads it strictly: its parameters, and what the modules
+    there hold beside them."""
+    tensors = to_torch(params, image_rules(ImageParts.of_config(config)))
+    if config.gated_mlp and config.positions == "rotary":  # DINOv3 has the two halves apart
+        for key in [key for key in tensors if ".mlp.w12." in key]:
+            halves = np.split(tensors.pop(key), 2)
+            tensors |= {key.replace(".w12.", f".w{i}."): half for i, half in enumerate(halves, start=1)}
+    if config.layer_scale:  # DINOv2 and DINOv3 learn to fill in masked patches
+        tensors["mask_token"] = np.zeros((1, config.width), np.float32)
+    if config.positions == "rotary":
+        tensors["rope_embed.periods"] = wavelengths(config.width // config.heads)
+        mask = np.repeat(np.array([1, 0, 1], np.float32), config.width)
+        tensors |= {f"blocks.{layer}.attn.qkv.bias_mask": mask for layer in range(config.depth)}
+    return tensors
+
+
+# What is no parameter of the tower: it is trained with it or follows from its sizes.
+_UNUSED = re.compile(r"pooler\.|mask_token$|rope_embed\.periods$|local_cls_norm\.|blocks\.\d+\.attn\.qkv\.bias_mask$")
+
+# The training code of DINOv2 puts the blocks into groups, but counts them through.
+_GROUP = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
+
+# What transformers calls the parts of the three: as published, and as its modules are named today.
+_IN_BLOCK = r"(?:encoder\.layer|layers|(?:model\.)?layer)\.(\d+)\."
+_TRANSFORMERS = tuple(
+    (re.compile(pattern + r"(?=\.|$)"), name)
+    for pattern, name in (
+        (r"embeddings\.(cls_token|register_tokens|mask_token)", r"\1"),
+        (r"embeddings\.position_embeddings", "pos_embed"),
+        (r"embeddings\.patch_embeddings(?:\.projection)?", "patch_embed.proj"),
+        (_IN_BLOCK + r"attention\.(?:attention\.query|q_proj)", r"blocks.\1.attn.q"),
+        (_IN_BLOCK + r"attention\.(?:attention\.key|k_proj)", r"blocks.\1.attn.k"),
+        (_IN_BLOCK + r"attention\.(?:attention\.value|v_proj)", r"blocks.\1.attn.v"),
+        (_IN_BLOCK + r"attention\.(?:output\.dense|o_proj)", r"blocks.\1.attn.proj"),
+        (_IN_BLOCK + r"(?:layernorm_before|norm1)", r"blocks.\1.norm1"),
+        (_IN_BLOCK + r"(?:layernorm_after|norm2)", r"blocks.\1.norm2"),
+        (_IN_BLOCK + r"layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
+        (_IN_BLOCK + r"mlp\.weights_in", r"blocks.\1.mlp.w12"),
+        (_IN_BLOCK + r"mlp\.weights_out", r"blocks.\1.mlp.w3"),
+        (_IN_BLOCK + r"mlp\.gate_proj", r"blocks.\1.mlp.w1"),
+        (_IN_BLOCK + r"mlp\.up_proj", r"blocks.\1.mlp.w2"),
+        (_IN_BLOCK + r"mlp\.down_proj", r"blocks.\1.mlp.w3"),
+        (_IN_BLOCK + r"(?:intermediate\.dense|mlp\.fc1)", r"blocks.\1.mlp.fc1"),
+        (_IN_BLOCK + r"(?:output\.dense|mlp\.fc2)", r"blocks.\1.mlp.fc2"),
+        (r"layernorm", "norm"),
+    )
+)
+
+# Tensors that lie one above the other in the table, by what stands after the block.
+_JOINED = {"attn.qkv": ("attn.q", "attn.k", "attn.v"), "mlp.w12": ("mlp.w1", "mlp.w2")}
+
+
+def with_table_names(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """An image tower's tensors under the names of the table, whatever they come under, without what is no parameter.
+
+    Raises:
+      InputError: the tower has rotary positions with other wavelengths than DINOv3's.
+    """
+    from_transformers = any(key.startswith("embeddings.") for key in tensors)
+    renamed = {}
+    for key, value in tensors.items():
+        if from_transformers:
+            matches = ((pattern.match(key), name) for pattern, name in _TRANSFORMERS)
+            match, name = next(((match, name) for match, name in matches if match), (None, ""))
+            key = match.expand(name) + key[match.end() :] if match else key
+        renamed[_GROUP.sub("blocks.", key)] = value
+    if "embeddings.patch_embeddings.weight" in tensors:  # DINOv3's
+        renamed = _with_dinov3_names(renamed)
+    _check_wavelengths(renamed, source)
+    return _joined({key: value for key, value in renamed.items() if not _UNUSED.match(key)})
+
+
+def _with_dinov3_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of transformers' DINOv3 as its original names them, which gives keys a bias of zero."""
+    is_gated = any(".mlp.w1." in key for key in tensors)
+    plain = {} if is_gated else {".mlp.w2.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}
+    renamed = {}
+    for key, value in tensors.items():
+        for old, new in (plain | {"register_tokens": "storage_tokens"}).items():
+            key = key.replace(old, new)
+        renamed[key] = value
+        if key.endswith(".attn.q.bias"):
+            renamed.setdefault(key.replace(".attn.q.", ".attn.k."), np.zeros_like(value))
+    return renamed
+
+
+def _joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with queries, keys and values in one tensor, as in DINO, and the two halves of a gated MLP likewise."""
+    joined = dict(tensors)
+    for whole, parts in _JOINED.items():
+        for key in tensors:
+            if f".{parts[0]}." in key:
+                names = [key.replace(f".{parts[0]}.", f".{part}.") for part in parts]
+                if all(name in joined for name in names):
+                    values = [joined.pop(name) for name in names]
+                    joined[key.replace(f".{parts[0]}.", f".{whole}.")] = np.concatenate(values)
+    return joined
+
+
+def _check_wavelengths(tensors: Mapping[str, np.ndarray], source: str) -> None:
+    found = tensors.get("rope_embed.periods")
+    if found is not None and not np.allclose(found, wavelengths(4 * found.size), rtol=0.01):
+        raise InputError(f"{source} has rotary positions of other wavelengths than DINOv3's, which are not known here")
