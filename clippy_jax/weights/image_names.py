@@ -131,7 +131,7 @@ def with_table_names(tensors: Mapping[str, np.ndarray], source: str) -> dict[str
     """An image tower's tensors under the names of the table, whatever they come under, without what is no parameter.
 
     Raises:
-      InputError: the tower has rotary positions with other wavelengths than DINOv3's.
+      InputError: the tower has rotary positions, but with other wavelengths or with biases on its keys.
     """
     from_transformers = any(key.startswith("embeddings.") for key in tensors)
     renamed = {}
@@ -143,7 +143,7 @@ def with_table_names(tensors: Mapping[str, np.ndarray], source: str) -> dict[str
         renamed[_GROUP.sub("blocks.", key)] = value
     if "embeddings.patch_embeddings.weight" in tensors:  # DINOv3's
         renamed = _with_dinov3_names(renamed)
-    _check_wavelengths(renamed, source)
+    _check_rotary(renamed, source)
     return _joined({key: value for key, value in renamed.items() if not _UNUSED.match(key)})
 
 
@@ -174,7 +174,12 @@ def _joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return joined
 
 
-def _check_wavelengths(tensors: Mapping[str, np.ndarray], source: str) -> None:
+def _check_rotary(tensors: Mapping[str, np.ndarray], source: str) -> None:
+    """Where DINOv3's training could have made something that `models/vit.py` does not compute."""
     found = tensors.get("rope_embed.periods")
     if found is not None and not np.allclose(found, wavelengths(4 * found.size), rtol=0.01):
         raise InputError(f"{source} has rotary positions of other wavelengths than DINOv3's, which are not known here")
+    for key, bias in tensors.items():
+        if "storage_tokens" in tensors and key.endswith(".attn.qkv.bias") and f"{key}_mask" not in tensors:
+            if np.array_split(bias, 3)[1].any():
+                raise InputError(f"{source} has rotary positions and biases on its keys ({key}), which DINOv3 has not")

@@ -100,13 +100,16 @@ def test_blocks_in_groups_are_counted_through(tmp_path):
     assert_same(weights.to_params()[0], params)
 
 
-def test_other_wavelengths_are_refused(tmp_path):
+def test_rotary_positions_that_we_do_not_compute_are_refused(tmp_path):
     weights = read_weights(saved(tmp_path, "dinov3"))
     tensors = original_tensors(weights.to_params()[0], weights.config)
-    tensors["rope_embed.periods"] = tensors["rope_embed.periods"] * 2
-    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="rotary positions of other wavelengths"):
-        read_weights(str(tmp_path / "other.pth"))
+    longer = tensors | {"rope_embed.periods": tensors["rope_embed.periods"] * 2}
+    biased = tensors | {"blocks.1.attn.qkv.bias": np.ones(144, np.float32)}
+    del biased["blocks.1.attn.qkv.bias_mask"]
+    for changed, says in ((longer, "of other wavelengths"), (biased, "biases on its keys .blocks.1.attn.qkv.bias")):
+        torch.save({key: torch.tensor(value) for key, value in changed.items()}, tmp_path / "other.pth")
+        with pytest.raises(InputError, match=f"other.pth has rotary positions.*{says}"):
+            read_weights(str(tmp_path / "other.pth"))
 
 
 def test_a_run_starts_from_a_backbone_and_a_text_tower_with_another_head(tmp_path, text_folder):
