@@ -51,7 +51,8 @@ def _check_overrides(argv: list[str]) -> None:
     without_overrides = flags.FlagValues()
     without_overrides.set_gnu_getopt()
     config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
-    with reading(next((argument for argument in argv if argument.startswith("--config=")), "--config")):
+    given = [argument for argument in argv if argument.startswith("--config=")]
+    with reading(given[-1] if given else "--config"):
         without_overrides(argv, known_only=True)
         if config.value is None:
             return

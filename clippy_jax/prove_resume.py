@@ -3,6 +3,8 @@ r"""Kills a training again and again at random moments, and certifies that nothi
 python -m clippy_jax.prove_resume --config=configs/shapes.py --workdir=runs/proof \
     --config.schedule.stop_step=40 --config.checkpoint.every_steps=5
 
+python -m clippy_jax.prove_resume --config=configs/shapes.py --workdir=runs/moved --layouts=1x8,2x4,1x4 --kills=9
+
 Prints a table and writes WORKDIR/certificate.json; the exit status is 0 if all that it claims holds, else 1.
 """
 
@@ -28,7 +30,7 @@ _CPU_DEVICES = 8
 
 def flags() -> Parser:
     """The flags of this program; `--config.FIELD=VALUE` come on top."""
-    parser = Parser("python -m clippy_jax.prove_resume", __doc__.partition("\n")[0])
+    parser = Parser("python -m clippy_jax.prove_resume", __doc__.partition("\n")[0], __doc__)
     parser.add_argument("--config", required=True, help="configuration file; any --config.FIELD=VALUE overrides it")
     parser.add_argument("--workdir", required=True, help="folder for the runs and the certificate")
     parser.add_argument("--kills", type=int, default=6, help="kills of each disturbed run (%(default)s)")

@@ -2,6 +2,8 @@ r"""Makes the step again at which a run's numbers were no longer finite, and say
 
 python -m clippy_jax.replay runs/b16/diverged/1234.safetensors
 
+python -m clippy_jax.replay 1234.safetensors --workdir=runs/b16 --train='/data/cc12m/{00000..01242}.tar' --at_checkpoint
+
 The newest checkpoint from before is restored, the steps up to the one in question are made again on the same samples,
 and of this step the loss, the norm of each tower's gradient and what is not finite are printed.
 """
@@ -17,7 +19,7 @@ from clippy_jax.errors import exit_with_one_line
 
 def flags() -> Parser:
     """The flags of this program."""
-    parser = Parser("python -m clippy_jax.replay", __doc__.partition("\n")[0])
+    parser = Parser("python -m clippy_jax.replay", __doc__.partition("\n")[0], __doc__)
     parser.add_argument("file", help="WORKDIR/diverged/STEP.safetensors, as the run named it")
     parser.add_argument("--workdir", help="folder of the run; default: where it was")
     parser.add_argument("--train", help="config.input.train, if the data have moved")

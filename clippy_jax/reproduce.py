@@ -1,6 +1,9 @@
 r"""The paper in one report: every table for which there is data, ours beside the published figures.
 
-python -m clippy_jax.reproduce --checkpoint=clippy_5k.pt --data=/data --output=report
+python -m clippy_jax.reproduce --checkpoint=clippy_5k.pt --tokenizer=sentence-t5-base/ --data=/data --output=report
+
+python -m clippy_jax.reproduce --checkpoint=runs/shapes --training=cls=runs/shapes-cls --data=data/shapes \
+    --output=runs/report
 
 It looks for data sets under `--data` as their distributors unpack them and evaluates those that are there. Results are
 kept in `--output`: the same command goes on where it was stopped, and does again what weights, data or options have
@@ -16,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from clippy_jax.command_line import Parser
+from clippy_jax.command_line import Parser, announce
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.evaluators import Evaluator, protocols, published
 from clippy_jax.inference import class_embedding_cache, load_model
@@ -29,7 +32,7 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 
 def flags() -> Parser:
     """The program's flags."""
-    parser = Parser("python -m clippy_jax.reproduce", "The paper's tables, ours beside the published figures.")
+    parser = Parser("python -m clippy_jax.reproduce", "The paper's tables, ours beside the published figures.", __doc__)
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for checkpoints that carry none")
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder that holds the data sets")
@@ -72,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--output={args.output} cannot be made: {error.strerror}") from None
     if not os.access(args.output, os.W_OK):
         raise InputError(f"--output={args.output} cannot be written to")
+    announce()
     evaluators = {evaluation: (path, evaluation.evaluator(path)) for evaluation, path in paths.items()}
 
     results, head = _measure(args, args.checkpoint, evaluators, "checkpoint")

@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, evaluated, capsys):
     assert "are of different images; 3 are in one of them only" in refused(first, other)
     assert "a.json has imagenet" in refused(first, evaluated("voc", 7, f"--voc={tmp_path}/voc"))
     assert "must end in .png" in refused(first, first, "--output=plot.txt")
-    assert "missing.json cannot be read (No such file" in refused(first, tmp_path / "missing.json")
+    assert "missing.json cannot be read as JSON (No such file" in refused(first, tmp_path / "missing.json")
     (tmp_path / "wrong.json").write_text('{"a": 1}')
     assert "holds no results of clippy_jax.evaluate" in refused(first, tmp_path / "wrong.json")
     results = json.loads(first.read_text())

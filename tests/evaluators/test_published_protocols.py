@@ -199,5 +199,5 @@ def test_wrong_files_are_one_line(tmp_path, record, message):
 def test_an_unknown_protocol_is_answered_with_the_list(tmp_path):
     with pytest.raises(InputError, match="'other' is not known; known here: standard, public, .* JSON file"):
         protocols.read("other", layouts.VOC)
-    with pytest.raises(InputError, match="missing.json cannot be read .No such file"):
+    with pytest.raises(InputError, match="missing.json cannot be read as JSON .No such file"):
         protocols.read(str(tmp_path / "missing.json"), layouts.VOC)

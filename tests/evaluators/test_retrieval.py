@@ -142,7 +142,7 @@ def test_wrong_sources_are_one_line(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"no tar")
     assert "is no tar file" in refused(tmp_path / "0.tar")
     file = tmp_path / "dataset.json"
-    assert "dataset.json cannot be read (No such file" in refused(file)
+    assert "dataset.json cannot be read as JSON (No such file" in refused(file)
     file.write_text("{")
     assert "cannot be read as JSON" in refused(file)
     file.write_text('{"images": [{"filename": "a.jpg", "split": "test"}]}')

@@ -144,7 +144,7 @@ def test_opened_as_a_file_the_page_says_what_to_do(folder):
         (b"", "has 0 words; write 2 to"),
         (b"\n  \ncat\n", "has 1 words; write 2 to"),
         (b"cat\ndog\n cat", "has 'cat' more than once"),
-        (b"\xff\xfe\x00", "as text in UTF-8"),
+        (b"\xff\xfe\x00", "is not a text file in UTF-8"),
         (None, "cannot be read"),
     ],
 )

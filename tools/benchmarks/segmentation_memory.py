@@ -3,11 +3,12 @@ run."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
 from clippy_jax.datasets import label_layouts
 from clippy_jax.evaluators import confusion_matrix, protocols
 from clippy_jax.inference import label_maps
-from clippy_jax.mesh import make_mesh
 from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
 
@@ -22,7 +23,7 @@ def measure(size: str) -> Report:
     """What lies in memory beside images and towers while an image of Cityscapes is compared with so many names."""
     image, names = SIZES[size]
     names = names or protocols.names()
-    mesh = make_mesh()
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
     cases, progress = [], Progress(len(names))
     for name in names:
         progress.begin(f"compiling {name}")

@@ -190,6 +190,7 @@ def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side
         parameter_sharding="replicated",
         optimizer=OPTIMIZER,
         schedule=SCHEDULE,
+        skip_nonfinite_updates=0,
     )
 
     one_device = Mesh(np.array(jax.devices()[:1]), ("data",))
