@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
+from clippy_jax.processes import log_line
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -38,9 +40,12 @@ class Interruption:
 
     def requested(self, step: int) -> bool:
         """Whether to save and stop after `step` steps; every process of the run asks after every step."""
-        if self._several:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.name is not None
+        if not self._several:
+            return self.name is not None
+        reached = multihost_utils.reached_preemption_sync_point(step)
+        if reached and self.name is None:
+            log_line("SIGTERM: stopping after this step, as a process of this run is asked to")
+        return reached
 
     @contextlib.contextmanager
     def leaving(self) -> Iterator[None]:

@@ -20,7 +20,8 @@ from etils import epath
 
 from clippy_jax.errors import InputError
 
-_LOOKS, _SECONDS_BETWEEN_LOOKS = 20, 0.1
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 30, 0.1
+_LOOKS_WITHOUT = 5  # in a row, until nothing is thought to come any more
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 # What TensorStore says of the operating system: "... : No space left on device [os_error_code='28']".
 _SYSTEM_ERROR = re.compile(r"([^:\[\]]+) \[[^\]]*os_error_code=")
@@ -79,14 +80,16 @@ def keep_quiet() -> None:
 
 def _remove_unfinished(folder: epath.Path) -> None:
     """Removes what was begun, again where writes that are still under way have made it anew."""
+    looks_without = 0
     for _ in range(_LOOKS):
         unfinished = list(folder.glob(_UNFINISHED)) if folder.exists() else []
         for path in unfinished:
             with contextlib.suppress(OSError):
                 path.rmtree()
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-        if not unfinished:
+        looks_without = 0 if unfinished else looks_without + 1
+        if looks_without == _LOOKS_WITHOUT:
             return
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _of_storage(error: BaseException) -> str:
