@@ -7,6 +7,8 @@ import pytest
 import scipy.stats
 
 from clippy_jax import compare, evaluate
+from clippy_jax.errors import InputError
+from clippy_jax.evaluators.result import write_results
 from tests.evaluators import test_tasks, trees
 from tests.evaluators.fake_model import FakeModel
 
@@ -55,6 +57,16 @@ def test_accuracy_is_compared_by_mcnemar(tmp_path, evaluated, capsys):
     compare.main([*map(str, files), f"--output={tmp_path}/plot.png"])
     assert f"{top1.difference.p_value:.3f}" in capsys.readouterr().out
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_counts_are_not_written_without_the_results(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise InputError("results.json cannot be written: No space left on device")
+
+    monkeypatch.setattr("clippy_jax.evaluators.result.write_json", full)
+    with pytest.raises(InputError, match="results.json cannot be written"):
+        write_results({}, tmp_path / "results.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path, evaluated, capsys):

@@ -134,6 +134,8 @@ def _segments(path: pathlib.Path, class_of_value: Int16[np.ndarray, "256"]) -> d
             annotation["file_name"]: {segment["id"]: segment["category_id"] for segment in annotation["segments_info"]}
             for annotation in annotations
         }
+        if not all(isinstance(n, int) for of_mask in categories.values() for pair in of_mask.items() for n in pair):
+            raise TypeError
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             f'{path} is no panoptic JSON of COCO: "annotations" must list "file_name" and, in "segments_info", '

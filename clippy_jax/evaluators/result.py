@@ -143,9 +143,10 @@ def write_results(results: Mapping[str, Result], path: pathlib.Path, **about: An
         if result.counts is not None:
             arrays[f"{name}/names"] = np.array(result.counts.images)
             arrays |= {f"{name}/{key}": values for key, values in result.counts.of.items()}
-    with complete_or_nothing(str(counts_path(path)), force=True) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    write_json({name: about | result.as_json() for name, result in results.items()}, path)
+    with complete_or_nothing(str(counts_path(path)), force=True) as temporary:  # neither without the other
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        write_json({name: about | result.as_json() for name, result in results.items()}, path)
 
 
 def counts_path(path: pathlib.Path) -> pathlib.Path:

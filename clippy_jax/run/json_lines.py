@@ -39,10 +39,13 @@ def go_back(path: epath.Path, step: int) -> list[dict[str, Any]]:
 
     Lines of later steps are dropped, because those steps are about to be made again; so is what is no such line.
     """
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.splitlines()
     parsed = [(line, _parsed(line)) for line in lines]
     kept = [(line, values) for line, values in parsed if values is not None and values["step"] <= step]
-    if len(kept) < len(lines):
+    if len(kept) < len(lines) or (
+        content and not content.endswith(b"\n")
+    ):  # a last line without its end would swallow the next
         write_text(path, "".join(f"{line.decode()}\n" for line, _ in kept))
     return [values for _, values in kept]
 

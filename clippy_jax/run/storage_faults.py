@@ -97,6 +97,8 @@ def _of_storage(error: BaseException) -> str:
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.strerror
+        if isinstance(error, TimeoutError):  # Orbax counts by the clock of the day
+            return "it took too long, or the clock jumped"
         if found := _SYSTEM_ERROR.search(str(error)):
             return found[1].strip()
         error = error.__cause__ or error.__context__

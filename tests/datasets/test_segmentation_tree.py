@@ -76,6 +76,11 @@ def test_a_wrong_panoptic_json_is_one_line(tmp_path):
     assert "000000000001.png has a segment of category 12" in refused(tmp_path, layouts.COCO_PANOPTIC)
     file.write_text(json.dumps({"annotations": values["annotations"][:1]}))
     assert "does not list 000000000001.png" in refused(tmp_path, layouts.COCO_PANOPTIC)
+    for field, wrong in (("category_id", {"a": 1}), ("id", "7"), ("category_id", None)):
+        other = json.loads(json.dumps(values))
+        other["annotations"][0]["segments_info"][0][field] = wrong
+        file.write_text(json.dumps(other))
+        assert "is no panoptic JSON of COCO" in refused(tmp_path, layouts.COCO_PANOPTIC)
     file.write_text('{"images": []}')
     assert "is no panoptic JSON of COCO" in refused(tmp_path, layouts.COCO_PANOPTIC)
     file.unlink()

@@ -114,6 +114,16 @@ def test_resuming_drops_the_lines_of_steps_that_are_done_again(tmp_path, config,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
+def test_a_last_line_without_its_end_swallows_no_other(tmp_path, config, clock):
+    with progress_of(tmp_path, config, clock=clock) as progress:
+        train(progress, clock, range(1, 21))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().rstrip("\n"))  # the process died between a line and its end
+    with progress_of(tmp_path, config, start_step=20, clock=clock) as progress:
+        train(progress, clock, range(21, 31))
+    assert [line["step"] for line in read_lines(tmp_path)] == [1, 10, 20, 21, 30]
+
+
 def test_tensorboard_reads_back_what_was_written(tmp_path, config, clock):
     with progress_of(tmp_path, config, clock=clock) as progress:
         train(progress, clock, range(1, 21))

@@ -54,6 +54,19 @@ def test_a_folder_that_has_gone_is_one_line(tmp_path):
             checkpointer.save(2, make_state(2))
 
 
+def test_a_clock_that_jumps_while_a_checkpoint_is_written_is_one_line(tmp_path, monkeypatch):
+    with Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
+        checkpointer.save(1, make_state(1))
+
+        def late(*args, **kwargs):
+            raise TimeoutError("ChainedFuture completed 2/3 futures but timed out after -538554270.94 seconds.")
+
+        monkeypatch.setattr(checkpointer._manager, "save", late)
+        with pytest.raises(InputError, match="step 2 cannot be written: it took too long, or the clock jumped; see"):
+            checkpointer.save(2, make_state(2))
+    assert steps_in(tmp_path) == [1]
+
+
 def test_a_bug_stays_a_bug(tmp_path, monkeypatch):
     with Checkpointer(tmp_path, NEVER, clock_every_steps=1) as checkpointer:
 
