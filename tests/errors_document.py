@@ -6,6 +6,7 @@ ran. Sections of test files that did not run stay as they are.
 
 import builtins
 import pathlib
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ _CHANGING = (
     (re.compile(r"/tmp/pytest-of-[^/]+/pytest-\d+(/popen-gw\d+)?(/[\w.-]+?\d+)?(?=[/\s:;,')\"\]]|$)"), "…"),
     (re.compile(re.escape(str(ROOT)) + "/?"), ""),
     (re.compile(r"/tmp/[\w.-]+"), "…"),
+    (re.compile(re.escape(os.path.expanduser("~")) + r"(?=/)"), "~"),
     (re.compile(r"localhost:\d+"), "localhost:PORT"),
     (re.compile(r"process \d+ on " + re.escape(socket.gethostname())), "process N on HOST"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
