@@ -5,8 +5,8 @@ ran. Sections of test files that did not run stay as they are.
 """
 
 import builtins
-import pathlib
 import os
+import pathlib
 import re
 import socket
 from collections.abc import Mapping
