@@ -43,6 +43,7 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "SIGTERM: stopping after this step, as a process of this run is asked to\n" in outputs[0][0]
     # Gloo prints as well, several threads at once, so that its lines may be torn.
     lines = [[line for line in output.splitlines() if line.startswith(("printed", "{"))] for output, _ in outputs]
     # The first process's five minutes are over at step 5, looked at in 6; then at 11, looked at in 12.
