@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
+from orbax.checkpoint.experimental.v1.options import ArrayOptions
 
 from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
@@ -22,6 +23,7 @@ from clippy_jax.processes import gather_texts, log_line
 from clippy_jax.run import sound_checkpoints, storage_faults
 
 _SHOWN_MISMATCHES = 3
+_SMALLEST_SLICE = 2**20  # bytes
 
 
 class Checkpointer:
@@ -227,8 +229,17 @@ def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
         _folder(workdir),
         options=ocp.CheckpointManagerOptions(**options),
         item_names=(sound_checkpoints.ITEM,),
-        item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler()},
+        item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_array_handler())},
     )
+
+
+def _array_handler() -> Any:
+    """Orbax's own, but small arrays are written by one device: to slice them costs a compiled program each."""
+    handler = ocp.type_handlers.ArrayHandler(
+        min_slice_bytes_for_replica_parallel=_SMALLEST_SLICE,
+        array_metadata_store=ArrayOptions.Saving().array_metadata_store,
+    )
+    return ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
 
 
 def _candidates(folder: epath.Path, steps: Sequence[int], step: int | None) -> list[int]:

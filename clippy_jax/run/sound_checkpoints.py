@@ -114,17 +114,18 @@ def _digests(arrays: list[Shaped[Array, "..."]]) -> list[UInt32[Array, "2"]]:
     The sums do not depend on how an array is laid out over devices. A hash is a bijection of the number's bits: if one
     number is another one, the sums are others.
     """
-    return [jnp.stack([_sum_of_hashes(array, seed) for seed in _SEEDS]) for array in arrays]
+    return [jnp.stack([_sum_of_hashes(array, jnp.uint32(seed)) for seed in _SEEDS]) for array in arrays]
 
 
-def _sum_of_hashes(array: Shaped[Array, "..."], seed: int) -> UInt32[Array, ""]:
+@jax.jit  # traced once for all arrays of one shape
+def _sum_of_hashes(array: Shaped[Array, "..."], seed: UInt32[Array, ""]) -> UInt32[Array, ""]:
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
     width = min(4, array.dtype.itemsize)
     bits = jax.lax.bitcast_convert_type(array, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width])
-    place = jnp.full(bits.shape, seed, jnp.uint32)
+    place = jnp.broadcast_to(seed, bits.shape)
     for axis, length in enumerate(bits.shape):  # no reshape: it would gather a sharded array
         place = place * jnp.uint32(length) + jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
     return _mixed(bits.astype(jnp.uint32) ^ _mixed(place)).sum(dtype=jnp.uint32)
