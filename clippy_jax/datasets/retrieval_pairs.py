@@ -1,4 +1,4 @@
-"""Images with their captions, for retrieval: a table, tar shards, a Karpathy split, Flickr30k as it unpacks."""
+"""Images with their captions, for retrieval: a table, tars, a Karpathy split, Flickr30k as it unpacks, TFDS."""
 
 import dataclasses
 import io
@@ -16,6 +16,8 @@ from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.datasets.tfds.pairs import TFDSSource
+from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError, reading
 
 CAPTIONS_PER_IMAGE = 5  # the first ones count, as is usual; some images of COCO have six or seven
@@ -39,14 +41,16 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     Args:
       source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
         pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; a Karpathy JSON
-        (`dataset_coco.json`), the images beside it at `filepath/filename`; or Flickr30k's folder, `.token` or
-        `results.csv`.
-      split: of a Karpathy JSON; the others are taken whole.
+        (`dataset_coco.json`), the images beside it at `filepath/filename`; Flickr30k's folder, `.token` or
+        `results.csv`; or `tfds:NAME[:split]`, such as `tfds:coco_captions`.
+      split: of a Karpathy JSON, and of a TFDS name without one; the others are taken whole.
 
     Raises:
       InputError: the source is missing, of another kind or damaged, or holds no captioned image.
     """
     try:
+        if source.startswith(TFDS_PREFIX):
+            return _tfds(source, split)
         path = pathlib.Path(os.path.expanduser(source))
         path = flickr.caption_file(path) or path
         if path.suffix.lower() == ".json":
@@ -61,7 +65,7 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     except InputError as error:  # the readers name the configuration field of the training input, which is not meant
         raise InputError(str(error).removeprefix(f"{patterns.KEY}: ")) from None
     raise InputError(
-        f"{source} is no retrieval set; name a .csv or .tsv table, .tar shards or a Karpathy split's .json"
+        f"{source} is no retrieval set; name a .csv or .tsv table, .tar shards, a Karpathy split's .json or tfds:NAME"
     )
 
 
@@ -107,16 +111,39 @@ def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
     with tempfile.TemporaryDirectory() as folder:  # data to evaluate on may lie where nothing can be written
         shards = ShardSource(files, folder)
 
+    def captioned(index: int) -> tuple[bytes, list[str]]:
+        image, caption = shards[index]
+        return image, caption.splitlines()
+
+    return _of_samples(source, "all samples", captioned, len(shards))
+
+
+def _tfds(source: str, split: str) -> RetrievalPairs:
+    pairs = TFDSSource(source, split)
+    return _of_samples(source, pairs.split, pairs.captioned, len(pairs))
+
+
+def _of_samples(
+    source: str, split: str, captioned: Callable[[int], tuple[bytes, list[str]]], count: int
+) -> RetrievalPairs:
+    """What is read by number: `captioned` gives an encoded image and its captions, or says that it cannot."""
+    captions_of = {}
+    for index in range(count):
+        try:
+            captions = [caption.strip() for caption in captioned(index)[1]]
+        except (BadSample, StorageAway) as error:
+            raise InputError(f"{source}: sample {index} cannot be read ({error}); its captions are needed") from error
+        captions_of[index] = [caption for caption in captions if caption]
+    kept = [index for index, captions in captions_of.items() if captions]
+    names = tuple(pathlib.Path(f"{source}, sample {index}") for index in kept)
+
     def open_image(index: int) -> PIL.Image.Image:
         try:
-            return image_file.open_image(io.BytesIO(shards[index].image))
+            return image_file.open_image(io.BytesIO(captioned(kept[index])[0]))
         except (BadSample, StorageAway) as error:
-            raise OSError(f"sample {index} of {source}: {error}") from error
+            raise OSError(f"{names[index]}: {error}") from error
 
-    lines = [[line.strip() for line in shards[i].caption.splitlines() if line.strip()] for i in range(len(shards))]
-    kept = [index for index, captions in enumerate(lines) if captions]
-    names = tuple(pathlib.Path(f"{source}, sample {index}") for index in kept)
-    return _pairs(source, "all samples", names, lambda i: open_image(kept[i]), [lines[index] for index in kept])
+    return _pairs(source, split, names, open_image, [captions_of[index] for index in kept])
 
 
 def _pairs(

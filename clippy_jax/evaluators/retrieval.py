@@ -70,11 +70,11 @@ class Retrieval(Evaluator):
     """Ranks all captions for every image and all images for every caption.
 
     Args:
-      source: a table, tar shards or a Karpathy JSON (`retrieval_pairs.read`).
-      split: of a Karpathy JSON.
+      source: a table, tar shards, a Karpathy JSON or a TFDS name (`retrieval_pairs.read`).
+      split: of a Karpathy JSON or a TFDS name.
     """
 
-    flags = (Flag("retrieval_split", "split", str, "of a Karpathy split; test by default"),)
+    flags = (Flag("retrieval_split", "split", str, "of a Karpathy JSON or tfds:NAME; test by default"),)
 
     def __init__(self, source: str, split: str = "test"):
         self._pairs = retrieval_pairs.read(source, split)

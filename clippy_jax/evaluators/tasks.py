@@ -74,7 +74,9 @@ TASKS: Mapping[str, Task] = {
     ),
     "grouping": _task("DIR", "PASCAL-VOC-shaped tree: bottom-up grouping", Grouping),
     "waterbirds": _task("DIR", "Waterbirds tree: does the background decide?", Waterbirds),
-    "retrieval": _task("FILE", "table, tars or Karpathy split of images and captions: retrieval both ways", Retrieval),
+    "retrieval": _task(
+        "FILE", "table, tars, Karpathy split or tfds:NAME of images and captions: retrieval both ways", Retrieval
+    ),
     "knn": _task("DIR", "tree with train and val, a folder per class in each: kNN", NearestNeighbours),
     "linear_probe": _task("DIR", "the same tree: linear probe", LinearProbe),
 }

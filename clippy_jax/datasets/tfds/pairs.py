@@ -13,15 +13,15 @@ CAPTION_FEATURES = ("caption", "captions", "title", "text")
 class TFDSSource(Source):
     """`tfds:NAME[:split]` with an image feature and a text feature; of several captions of an image, the first."""
 
-    def __init__(self, name: str):
-        """Opens a data set, of the split "train" by default.
+    def __init__(self, name: str, default_split: str = "train"):
+        """Opens a data set.
 
         Raises:
           InputError: as `TFDSSplit` does, or it has no image or caption.
         """
         self.left_out = BadCounts()
         try:
-            self._examples = TFDSSplit(name, "train")
+            self._examples = TFDSSplit(name, default_split)
         except InputError as error:
             raise InputError(f"{patterns.KEY}: {error}") from error
         import tensorflow_datasets as tfds
@@ -36,29 +36,32 @@ class TFDSSource(Source):
                 f"{patterns.KEY}: {name!r} has the features {', '.join(features)}; "
                 f"it needs an image and one of {', '.join(CAPTION_FEATURES)}"
             )
+        self.split = self._examples.split
         self._image, self._caption = images[0], captions[0]
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Sample:
-        example = self._examples[index]
-        caption = _first(example[self._caption])
-        if not caption:
+        image, captions = self.captioned(index)
+        if not captions or not captions[0]:
             raise BadSample("captionless")
-        return Sample(example[self._image], caption)
+        return Sample(image, captions[0])
+
+    def captioned(self, index: int) -> tuple[bytes, list[str]]:
+        """An encoded image and all its captions; raises as `TFDSSplit` does."""
+        example = self._examples[index]
+        return example[self._image], _texts(example[self._caption])
 
     def name(self, index: int) -> str:
         """Where a sample lies, for messages."""
         return f"{self._examples.name}[{index}]"
 
 
-def _first(caption: Any) -> str:
-    """The text of a Text feature, or the first of a sequence of them, or of COCO's with their numbers."""
-    if isinstance(caption, dict):
-        caption = caption.get("text", ())
-    if not isinstance(caption, (str, bytes)):
-        if len(caption) == 0:
-            return ""
-        caption = caption[0]
-    return caption.decode("utf-8", "replace") if isinstance(caption, bytes) else str(caption)
+def _texts(captions: Any) -> list[str]:
+    """The text of a Text feature, or of a sequence of them, or of COCO's with their numbers."""
+    if isinstance(captions, dict):
+        captions = captions.get("text", ())
+    if isinstance(captions, (str, bytes)):
+        captions = [captions]
+    return [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in captions]

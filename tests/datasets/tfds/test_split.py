@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from clippy_jax.datasets import label_layouts
+from clippy_jax.datasets import label_layouts, retrieval_pairs
 from clippy_jax.datasets.sample import BadSample, StorageAway
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.datasets.tfds import images as tfds_images
 from clippy_jax.datasets.tfds import split as tfds_split
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators import segmentation, zero_shot_classification
+from clippy_jax.evaluators import retrieval, segmentation, zero_shot_classification
 from clippy_jax.input_pipeline import training_dataset
 from clippy_jax.input_pipeline.images import decode
 from tests.evaluators import trees
@@ -83,6 +83,17 @@ def test_coco_captions_are_training_data(folder, input_config):
         np.testing.assert_array_equal(batch.tokens, again.tokens)
 
 
+def test_coco_captions_are_retrieved(folder):
+    """Five captions of an image at most; here each has two, of which one is everybody's."""
+    measured = retrieval.Retrieval("tfds:coco_captions", split="train").run(FakeModel(8), batch_size=8, image_size=32)
+    assert (measured.images, measured.captions, measured.split) == (20, 40, "train")
+    pairs = retrieval_pairs.read("tfds:coco_captions:train[:6]")
+    assert len(pairs.images) == 6 and pairs.captions[1::2] == ("another",) * 6
+    for index, caption in enumerate(pairs.captions[::2]):
+        expected = decode(jpeg(int(caption.removeprefix("photo "))).getvalue())
+        np.testing.assert_array_equal(np.asarray(pairs.open_image(index)), expected)
+
+
 def test_both_formats_hold_the_same(folder):
     """In an order that TFDS chose when it wrote them, which is the same for both."""
     whole = tfds_split.TFDSSplit("tfds:coco_captions", "train")
@@ -120,6 +131,9 @@ def test_a_tfrecord_cut_short_is_bad_samples_and_one_gone_is_waited_for(folder, 
         except (BadSample, StorageAway) as error:
             outcomes.append(str(error) if isinstance(error, BadSample) else "away")
     assert outcomes.count("truncated") == 1 and 6 <= outcomes.count("away") <= 8
+    shutil.copy(next(folder.rglob(second.name)), second)
+    with pytest.raises(InputError, match="tfds:coco_captions:train: sample [0-9]+ cannot be read .truncated"):
+        retrieval_pairs.read("tfds:coco_captions:train")
 
 
 @pytest.mark.parametrize("folder", ["tfrecord"], indirect=True)
