@@ -15,7 +15,7 @@ from jaxtyping import Int32
 from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadSample, StorageAway
-from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.datasets.tars.shards import ShardSource
 from clippy_jax.datasets.tfds.pairs import TFDSSource
 from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError, reading

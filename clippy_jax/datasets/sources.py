@@ -8,8 +8,8 @@ from clippy_jax.config import InputConfig
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.remote_files import is_remote
 from clippy_jax.datasets.sample import BadCounts, Concatenation, Sample, Source
-from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.tables import TableSource
+from clippy_jax.datasets.tars.shards import ShardSource
 from clippy_jax.datasets.tfds.pairs import TFDSSource
 from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError

@@ -1,10 +1,10 @@
-"""Zero-shot classification on CLIP_benchmark's data sets (`datasets/wds_images.py`), as many as lie in a folder."""
+"""Zero-shot classification on CLIP_benchmark's data sets, as many as lie in a folder (`tars/wds_images.py`)."""
 
 import dataclasses
 
 import numpy as np
 
-from clippy_jax.datasets import wds_images
+from clippy_jax.datasets.tars import wds_images
 from clippy_jax.evaluators.evaluator import Evaluator, Feeding
 from clippy_jax.evaluators.result import SuiteResult, markdown, percent
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification, ZeroShotResult

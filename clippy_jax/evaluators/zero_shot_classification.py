@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from clippy_jax.datasets import image_folder
+from clippy_jax.datasets.tars.wds_images import WdsImages
 from clippy_jax.datasets.tfds import images as tfds_images
-from clippy_jax.datasets.wds_images import WdsImages
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import image_pass, published
 from clippy_jax.evaluators.classification import ClassificationResult, class_ranks, rank_counts, shares_right

@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-from clippy_jax.datasets import label_layouts, vocabulary, wds_images
+from clippy_jax.datasets import label_layouts, vocabulary
+from clippy_jax.datasets.tars import wds_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.open_vocabulary import PLACES
 

@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 
-from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.patterns import expand_files
 from clippy_jax.datasets.sample import BadSample
-from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.datasets.tables import TableSource
+from clippy_jax.datasets.tars import shard_index
+from clippy_jax.datasets.tars.shards import ShardSource
 from clippy_jax.input_pipeline.crops import Box
 from clippy_jax.input_pipeline.images import training_image
 from tests.fuzz.damage import damaged

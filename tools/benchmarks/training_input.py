@@ -86,7 +86,7 @@ def _compare(folder: str, batch_size: int, steps: int, rounds: int, progress: Pr
 
 def _error(name: str, folder: str) -> Case:
     """How far our training images are from the exact transform, on average over pixels and images."""
-    from clippy_jax.datasets.shards import ShardSource
+    from clippy_jax.datasets.tars.shards import ShardSource
     from clippy_jax.input_pipeline import crops
 
     source = ShardSource([pathlib.Path(shard) for shard in _shards(folder)])
@@ -235,7 +235,7 @@ def _peer_batches(folder: str, batch_size: int, steps: int) -> Iterator[int]:
 
 def _our_reading(folder: str, batch_size: int, steps: int) -> Iterator[int]:
     """In a random order, as training reads."""
-    from clippy_jax.datasets.shards import ShardSource
+    from clippy_jax.datasets.tars.shards import ShardSource
 
     source = ShardSource([pathlib.Path(shard) for shard in _shards(folder)])
     order = np.random.default_rng(0).integers(0, len(source), READS * batch_size * steps).tolist()

@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from clippy_jax.datasets import shard_index
+from clippy_jax.datasets.tars import shard_index
 from clippy_jax.errors import InputError
 
 

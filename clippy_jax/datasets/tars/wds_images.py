@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 import PIL.Image
 
-from clippy_jax.datasets import image_file, tar_members, vocabulary
+from clippy_jax.datasets import image_file, vocabulary
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.sample import StorageAway
-from clippy_jax.datasets.shard_index import IMAGE_EXTENSIONS
-from clippy_jax.datasets.tar_members import Gap, Member
+from clippy_jax.datasets.tars import tar_members
+from clippy_jax.datasets.tars.shard_index import IMAGE_EXTENSIONS
+from clippy_jax.datasets.tars.tar_members import Gap, Member
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
 from clippy_jax.errors import InputError
 

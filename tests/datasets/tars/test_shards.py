@@ -7,7 +7,7 @@ import pytest
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.patterns import expand_files
 from clippy_jax.datasets.sample import StorageAway
-from clippy_jax.datasets.shards import ShardSource
+from clippy_jax.datasets.tars.shards import ShardSource
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from clippy_jax.datasets import wds_images
+from clippy_jax.datasets.tars import wds_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.wds import Wds
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification

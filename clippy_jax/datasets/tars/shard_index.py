@@ -19,10 +19,11 @@ import numpy as np
 from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
-from clippy_jax.datasets import patterns, tar_members
+from clippy_jax.datasets import patterns
 from clippy_jax.datasets.patterns import File
 from clippy_jax.datasets.remote_files import ReadAhead, RemoteFile
-from clippy_jax.datasets.tar_members import Gap, Member
+from clippy_jax.datasets.tars import tar_members
+from clippy_jax.datasets.tars.tar_members import Gap, Member
 from clippy_jax.errors import InputError, reading
 from clippy_jax.whole_files import complete_or_nothing
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clippy_jax.datasets import shard_index
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.patterns import File
 from clippy_jax.datasets.remote_files import RemoteFile, RemoteFiles
 from clippy_jax.datasets.sample import BadCounts, Sample, Source, StorageAway
+from clippy_jax.datasets.tars import shard_index
 
 _LONGEST_CAPTION = 2**16  # bytes that are read of one; no text tower takes in more
 _GAP = 2**16  # bytes between an image and its caption that are read, too, to ask a store once
