@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +59,9 @@ def telling(folder: epath.Path, step: int | None) -> Iterator[None]:
         reason = _of_storage(error)
         if not reason:
             raise
-        sys.unraisablehook = lambda _: None  # for what is left unfinished as Python ends
+        # For what is left unfinished as Python ends.
+        sys.unraisablehook = lambda _: None
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if jax.process_index() == 0:
             _remove_unfinished(folder)
         raise _not_written(folder, step, reason) from error
@@ -97,8 +100,6 @@ def _of_storage(error: BaseException) -> str:
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.strerror
-        if isinstance(error, TimeoutError):  # Orbax counts by the clock of the day
-            return "it took too long, or the clock jumped"
         if found := _SYSTEM_ERROR.search(str(error)):
             return found[1].strip()
         error = error.__cause__ or error.__context__

@@ -39,21 +39,6 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
 
 
-def make_workdir(workdir: epath.PathLike) -> None:
-    """Makes the folder of a run unless it is there; raises `InputError` where it cannot be written.
-
-    Every process calls it.
-    """
-    folder = epath.Path(workdir)
-    probe = folder / f".writable.{jax.process_index()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror or error}") from None
-
-
 def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
     """Fills the folder of a new run, or checks that `config` continues the run that is already in it.
 
