@@ -1,15 +1,20 @@
 """Checkpoints that cannot be written: the run's last line says why, Orbax's threads say nothing, nothing is left."""
 
 import contextlib
+import errno
+import os
 import random
 import resource
 import shutil
+import threading
 import time
 import types
 
 import pytest
+from etils import epath
 
 from clippy_jax.errors import InputError
+from clippy_jax.run import storage_faults
 from clippy_jax.run.checkpointing import Checkpointer, restore_arrays
 from tests.run.test_checkpointing import NEVER, make_state, steps_in
 
@@ -44,6 +49,18 @@ def test_what_fails_while_it_is_written_is_one_line_and_leaves_nothing(tmp_path,
     assert "\n" not in str(error.value)
     assert steps_in(tmp_path) == [1]
     assert capfd.readouterr().err == ""
+
+
+def test_what_writes_under_way_make_anew_is_removed_too(tmp_path):
+    unfinished = tmp_path / "5.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    unfinished.mkdir(parents=True)
+    late = threading.Timer(0.2, unfinished.mkdir, kwargs={"parents": True, "exist_ok": True})
+    with pytest.raises(InputError, match="step 5 cannot be written: No space left on device"):
+        with storage_faults.telling(epath.Path(tmp_path), 5):
+            late.start()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    late.join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_has_gone_is_one_line(tmp_path):
