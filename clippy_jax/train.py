@@ -58,11 +58,11 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
             _check_vocabulary(training_input, config)
             evaluation = PeriodicEvaluation(config, training_input.tokenizer, mesh)
         make_workdir(workdir)
-        stack.enter_context(ending_in_one_line(workdir))
         make_program_folder(workdir)
         stack.enter_context(workdir_lock.hold(workdir))
         for change in prepare_workdir(workdir, config):
             log_line(f"changed since this run's last start: {change}")
+        stack.enter_context(ending_in_one_line(workdir))
         log_line(config_overview(config))
         left_out = f" (left out: {training_input.left_out})" if training_input.left_out else ""
         log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")

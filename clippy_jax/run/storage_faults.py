@@ -24,8 +24,11 @@ from clippy_jax.errors import InputError
 _LOOKS, _SECONDS_BETWEEN_LOOKS = 30, 0.1
 _LOOKS_WITHOUT = 5  # in a row, until nothing is thought to come any more
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
+_OF_A_CHECKPOINT = re.compile("tensorstore_spec|orbax-checkpoint")
 # What TensorStore says of the operating system: "... : No space left on device [os_error_code='28']".
 _SYSTEM_ERROR = re.compile(r"([^:\[\]]+) \[[^\]]*os_error_code=")
+# What TensorStore and Orbax say where they miss files that they have just written.
+_GONE = re.compile(r"NOT_FOUND: Error|No ArrayMetadata found")
 
 
 def check_room(folder: epath.Path, step: int, state: Any) -> None:
@@ -78,7 +81,7 @@ def keep_quiet() -> None:
 
     sys.unraisablehook = unless_nobody_waits
     logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
-    python_logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
+    python_logging.getLogger("asyncio").addFilter(lambda record: not _OF_A_CHECKPOINT.search(record.getMessage()))
 
 
 def _remove_unfinished(folder: epath.Path) -> None:
@@ -102,6 +105,8 @@ def _of_storage(error: BaseException) -> str:
             return error.strerror
         if found := _SYSTEM_ERROR.search(str(error)):
             return found[1].strip()
+        if _GONE.search(str(error)):
+            return "files were deleted while it was written"
         error = error.__cause__ or error.__context__
     return ""
 

@@ -34,18 +34,13 @@ def check_workdir(workdir: epath.PathLike) -> None:
 
     Every process may call it at any time; the first one looks, since others may see what it has written only later.
     """
-    if jax.process_index() != 0:
-        return
-    folder = epath.Path(workdir)
-    with writing(f"--workdir={folder}", "; see to it and start the same command again"):
-        if not (folder / "config.json").exists():  # a folder that somebody makes anew lacks it
-            raise FileNotFoundError("it was deleted or replaced while the run went on")
-        _try_to_write(folder)
+    if jax.process_index() == 0:
+        _check(epath.Path(workdir))
 
 
 @contextlib.contextmanager
 def ending_in_one_line(workdir: epath.PathLike) -> Iterator[None]:
-    """Surrounds what a run does in its folder, once this is made.
+    """Surrounds what a run does in its folder, once this is prepared.
 
     Raises:
       InputError: the folder is not, or no longer, there to be written when the block ends, however it ends.
@@ -55,10 +50,16 @@ def ending_in_one_line(workdir: epath.PathLike) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # libraries raise what they like where they cannot write
-        with writing(f"--workdir={workdir}", "; see to it and start the same command again", error):
-            _try_to_write(epath.Path(workdir))
+        _check(epath.Path(workdir), error)
         raise
     check_workdir(workdir)
+
+
+def _check(folder: epath.Path, cause: Exception | None = None) -> None:
+    with writing(f"--workdir={folder}", "; see to it and start the same command again", cause):
+        if not (folder / "config.json").exists():  # a folder that a library has made anew lacks it
+            raise FileNotFoundError("it was deleted or replaced while the run went on")
+        _try_to_write(folder)
 
 
 def _try_to_write(folder: epath.Path) -> None:

@@ -91,9 +91,9 @@ def test_one_that_has_no_room_is_noticed_and_nothing_stays(workdir):
     assert [path.name for path in workdir.iterdir()] == ["config.json"]
 
 
-@pytest.mark.parametrize("fault", [delete, put_a_file_there, make_read_only], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_whatever_a_library_raises_is_told_as_the_fault_of_the_folder(workdir, fault):
-    with pytest.raises(InputError, match=f"--workdir={workdir} cannot be written: [NP]") as error:
+    with pytest.raises(InputError, match=f"--workdir={workdir} cannot be written: {FAULTS[fault]}") as error:
         with without_root_rights(), ending_in_one_line(workdir):
             fault(workdir)
             raise ValueError("file 3 of 7 is in an odd state")
