@@ -28,7 +28,7 @@ from clippy_jax.run.compilation import call_and_time_compilation, make_program_f
 from clippy_jax.run.interruption import Interrupted, Interruption
 from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.metrics import Progress, open_writer
-from clippy_jax.run.workdir import config_overview, prepare_workdir
+from clippy_jax.run.workdir import config_overview, prepare_workdir, record_commits
 from clippy_jax.run.writable_workdir import check_workdir, ending_in_one_line, make_workdir
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
@@ -69,6 +69,8 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
 
         checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))
         state, shardings = first_state(config, mesh, checkpointer)
+        if not int(state.step):
+            record_commits(workdir, config)
         log_line(_parameter_overview(state.params))
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
         last = _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)

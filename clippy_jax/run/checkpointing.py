@@ -24,7 +24,7 @@ from clippy_jax.run import sound_checkpoints, storage_faults
 _SHOWN_MISMATCHES = 3
 # Orbax counts by the clock of the day, and a clock that is set anew in the middle of a save would end it. So a save may
 # take any time, and makes its folders first: other threads would wait for that by a clock that cannot be chosen.
-_ANY_TIME = ocp.options.AsyncOptions(timeout_secs=10**9, create_directories_asynchronously=False)
+_ANY_TIME = ocp.options.AsyncOptions(timeout_secs=5 * 10**9, create_directories_asynchronously=False)
 
 
 class Checkpointer:
