@@ -41,6 +41,26 @@ def local_path(name: str | os.PathLike, choose: Choose, flag: str = "") -> str:
     return _snapshot(str(name), match, choose, f"{flag}: " if flag else "") if match else path
 
 
+def with_commit(name: str) -> str:
+    """A name on the hub with the commit that it stood for when it was last fetched; "" for anything else.
+
+    It is read off the cache: no network is touched.
+    """
+    import huggingface_hub  # here, since it takes a while
+
+    match = _match(os.path.expanduser(name))
+    if match is None:
+        return ""
+    try:
+        folder = huggingface_hub.snapshot_download(  # asked for no file, it says where they lie: snapshots/COMMIT
+            match["repository"], revision=match["revision"], local_files_only=True, allow_patterns=[]
+        )
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        return ""
+    file = f"/{match['file']}" if match["file"] else ""
+    return f"hf-hub:{match['repository']}@{os.path.basename(folder)}{file}"
+
+
 def as_path(name: str | os.PathLike) -> pathlib.Path:
     """A path with the methods of `pathlib.Path`, also where it is remote (`gs://...`)."""
     if "://" not in str(name):

@@ -28,7 +28,8 @@ from clippy_jax.run.compilation import call_and_time_compilation, make_program_f
 from clippy_jax.run.interruption import Interrupted, Interruption
 from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.metrics import Progress, open_writer
-from clippy_jax.run.workdir import config_overview, make_workdir, prepare_workdir
+from clippy_jax.run.workdir import config_overview, prepare_workdir, record_commits
+from clippy_jax.run.writable_workdir import check_workdir, ending_in_one_line, make_workdir
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
@@ -50,6 +51,7 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
     check_batch_size(
         config.input.batch_size, mesh, "config.input.batch_size", config.microbatches, config.input.texts_per_pack
     )
+    last = None
     with Interruption() as interruption, contextlib.suppress(Interrupted), contextlib.ExitStack() as stack:
         with interruption.leaving():  # both may read the headers of a million files
             training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
@@ -60,16 +62,23 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
         stack.enter_context(workdir_lock.hold(workdir))
         for change in prepare_workdir(workdir, config):
             log_line(f"changed since this run's last start: {change}")
+        stack.enter_context(ending_in_one_line(workdir))
         log_line(config_overview(config))
         left_out = f" (left out: {training_input.left_out})" if training_input.left_out else ""
         log_line(f"{training_input.num_samples:,} pairs{left_out}; {training_input.steps_per_epoch:,} steps an epoch")
 
         checkpointer = stack.enter_context(Checkpointer(workdir, config.checkpoint, config.log_every_steps))
         state, shardings = first_state(config, mesh, checkpointer)
+        if not int(state.step):
+            record_commits(workdir, config)
         log_line(_parameter_overview(state.params))
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        return _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
-    return False  # left before the first step
+        last = _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
+    if last is None:
+        return False  # left before the first step
+    if last < config.schedule.stop_step:
+        log_line(f"stopped after step {last:,}, which is saved; the same command goes on from there")
+    return last >= config.schedule.stop_step
 
 
 def first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -117,8 +126,8 @@ def _loop(
     checkpointer: Checkpointer,
     evaluation: PeriodicEvaluation,
     interruption: Interruption,
-) -> bool:
-    """Makes the steps that are left; returns whether all were made."""
+) -> int:
+    """Makes the steps that are left; returns the last one that was made."""
     first, stop = int(state.step) + 1, config.schedule.stop_step
     profile = _profile(config, workdir)
     with (
@@ -130,6 +139,7 @@ def _loop(
         numbers = FiniteNumbers(config, workdir, training_input, checkpointer, ledger)
 
         def save(step, state, metrics):
+            check_workdir(workdir)
             numbers.check(step, metrics)
             numbers.check_state(step, state)
             ledger.flush()
@@ -156,6 +166,7 @@ def _loop(
             if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):
                 numbers.check(step, metrics)
                 left_out = {"updates_left_out": ledger.updates_left_out} if config.skip_nonfinite_updates else {}
+                check_workdir(workdir)
                 progress.report(step, metrics | left_out, ledger.bad_samples())
             taken_away = interruption.requested(step)
             if step == stop or taken_away or checkpointer.is_due(step):
@@ -169,10 +180,9 @@ def _loop(
                     taken_away = True
                     save(step, state, metrics)
             if taken_away:
-                log_line(f"stopped after step {step:,}, which is saved; the same command goes on from there")
-                return step == stop
+                return step
         profile(stop + 1)
-    return True
+    return max(first - 1, stop)
 
 
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:

@@ -27,13 +27,30 @@ def complete_or_nothing(path: epath.PathLike, force: bool) -> Iterator[str]:
     check_output(path, force)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.incomplete"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield os.fspath(temporary)
-        _replace(temporary, target)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}; nothing was left there") from None
+        with writing(path, "; nothing was left there"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield os.fspath(temporary)
+            _replace(temporary, target)
     finally:
         _remove(temporary)
+
+
+@contextlib.contextmanager
+def writing(what: object, more: str = "", cause: BaseException | None = None) -> Iterator[None]:
+    """Turns what the operating system refuses inside into one line; anything else passes.
+
+    Args:
+      what: the file, folder or flag, as the message names it.
+      more: what the message ends with.
+      cause: the exception in whose handling this happens, if there is one.
+
+    Raises:
+      InputError: an `OSError` was raised inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{what} cannot be written: {error.strerror or error}{more}") from cause
 
 
 def write_text(path: epath.PathLike, text: str) -> None:

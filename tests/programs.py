@@ -40,7 +40,7 @@ class Program:
             self._connection = _ask(_server(), sys.executable, arguments, environment, folder, streams)
         os.close(its_out)
         os.close(its_err)
-        self.stdout, self.stderr = open(own_out), open(own_err)
+        self.stdout, self.stderr = (open(each, errors="replace") for each in (own_out, own_err))
         self.pid, self.returncode = _answer(self._connection), None
 
     def wait(self, timeout: float) -> int:

@@ -2,8 +2,10 @@
 
 # ruff: noqa: F401, F811 (fixtures are imported and then named as arguments)
 
+import dataclasses
 import json
 import pathlib
+import runpy
 import shutil
 
 import huggingface_hub
@@ -13,9 +15,11 @@ import safetensors.torch
 import torch
 
 import clippy_jax
+from clippy_jax.config import parse
 from clippy_jax.convert import main as convert
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
+from clippy_jax.run.workdir import record_commits
 from clippy_jax.weights.kinds import find_weights, needed_files
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.towers import read_weights
@@ -113,6 +117,28 @@ def test_what_was_fetched_once_serves_offline(hub, monkeypatch):
         read_weights("hf-hub:someone/clippy")
     with pytest.raises(InputError, match="not in the hub's cache and cannot be fetched: HF_HUB_OFFLINE is set"):
         read_weights("hf-hub:someone/clippy/clippy_5k.pt")
+
+
+def test_a_run_tells_the_commits_that_it_was_started_with(hub, tmp_path, monkeypatch):
+    config = parse(runpy.run_path(str(pathlib.Path(__file__).parents[1] / "configs" / "shapes.py"))["get_config"]())
+    tokenizer, text = "sentence-transformers/sentence-t5-tiny", "hf-hub:someone/clippy@v1/clippy_5k.pt"
+    init = dataclasses.replace(config.init, image="dino.pth", text=text)
+    config = dataclasses.replace(config, init=init, input=dataclasses.replace(config.input, tokenizer=tokenizer))
+    load_tokenizer(tokenizer)
+    find_weights(text)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    record_commits(tmp_path / "run", config)
+    assert json.loads((tmp_path / "run" / "hub.json").read_text()) == {
+        "config.input.tokenizer": f"hf-hub:{tokenizer}@{hub_stand_in.COMMIT}",
+        "config.init.text": f"hf-hub:someone/clippy@{hub_stand_in.COMMIT}/clippy_5k.pt",
+    }
+    record_commits(
+        tmp_path / "other",
+        dataclasses.replace(
+            config, init=dataclasses.replace(init, text=""), input=dataclasses.replace(config.input, tokenizer="/a/b")
+        ),
+    )
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_hub_that_does_not_answer(hub, monkeypatch):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import runpy
+import shutil
 import socket
 import sys
 import types
@@ -13,10 +14,12 @@ import jax
 import numpy as np
 import pytest
 
+from clippy_jax import train
 from clippy_jax.config import Config, LossConfig, TaskConfig, WandbConfig, parse
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
-from clippy_jax.run.checkpointing import restore_arrays
+from clippy_jax.run.checkpointing import Checkpointer, restore_arrays
+from clippy_jax.run.metrics import Progress
 from clippy_jax.shapes.dataset import write_dataset
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.train import train_and_evaluate
@@ -107,6 +110,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_reaches_no_checkpoint(confi
     with pytest.raises(InputError, match=r"training diverged at step \d+: loss .*lower config.schedule.peak_learning"):
         train_and_evaluate(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restore_arrays(tmp_path, ("params",))[0]))
+
+
+@pytest.mark.parametrize("where, name", [(train, "open_writer"), (Progress, "report"), (Checkpointer, "close")])
+def test_a_workdir_that_is_deleted_ends_the_run_in_one_line(config, tmp_path, monkeypatch, where, name):
+    """Also where a writer makes the folder anew or goes on with a file that is open: nothing lost is called saved."""
+    original = getattr(where, name)
+
+    def after_deleting(*args, **kwargs):
+        monkeypatch.setattr(where, name, original)
+        while (tmp_path / "run").exists():  # others may be writing
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, after_deleting)
+    config = change(config, "schedule", stop_step=2)
+    with pytest.raises(InputError, match=f"{tmp_path}/run.* cannot be written: .*(deleted or replaced|No such file)"):
+        train_and_evaluate(config, tmp_path / "run")
 
 
 def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path):

@@ -24,6 +24,9 @@ from clippy_jax.run import sound_checkpoints, storage_faults
 
 _SHOWN_MISMATCHES = 3
 _SMALLEST_SLICE = 2**20  # bytes
+# Orbax counts by the clock of the day, and a clock that is set anew in the middle of a save would end it. So a save may
+# take any time, and makes its folders first: other threads would wait for that by a clock that cannot be chosen.
+_ANY_TIME = ocp.options.AsyncOptions(timeout_secs=5 * 10**9, create_directories_asynchronously=False)
 
 
 class Checkpointer:
@@ -53,6 +56,7 @@ class Checkpointer:
         self._clock_every_steps = clock_every_steps
         self._clock = clock
         self._last_save_time = clock()
+        self._last_saved: int | None = None  # unless something has failed since
         storage_faults.keep_quiet()
         self._read_before = read_before
         if read_before is not None:
@@ -93,6 +97,7 @@ class Checkpointer:
         if step in self._manager.all_steps():
             return False
         folder = self._manager.directory
+        self._last_saved = None
         with storage_faults.telling(folder, None):
             self._manager.wait_until_finished()
         storage_faults.check_room(folder, step, state)
@@ -103,7 +108,7 @@ class Checkpointer:
                 force=True,
                 custom_metadata=sound_checkpoints.metadata(state),
             )
-        self._last_save_time = self._clock()
+        self._last_save_time, self._last_saved = self._clock(), step
         return True
 
     def restore(self, abstract_state: Any, step: int | None = None) -> Any:
@@ -171,10 +176,13 @@ class Checkpointer:
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits until everything is written; raises `InputError` where it cannot be."""
-        with storage_faults.telling(self._manager.directory, None):
+        """Waits until everything is written; raises `InputError` where it cannot be, or is gone already."""
+        folder = self._manager.directory
+        with storage_faults.telling(folder, None):
             self._manager.wait_until_finished()
             self._manager.close()
+            if self._last_saved is not None and jax.process_index() == 0:
+                (folder / str(self._last_saved)).stat()
 
     def _steps(self) -> list[int]:
         before = math.inf if self._read_before is None else self._read_before
@@ -227,7 +235,7 @@ def _folder(workdir: epath.PathLike) -> epath.Path:
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         _folder(workdir),
-        options=ocp.CheckpointManagerOptions(**options),
+        options=ocp.CheckpointManagerOptions(async_options=_ANY_TIME, **options),
         item_names=(sound_checkpoints.ITEM,),
         item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_array_handler())},
     )

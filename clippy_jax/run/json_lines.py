@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from clippy_jax.whole_files import write_text
+from clippy_jax.whole_files import write_text, writing
 
 
 class JsonLines:
@@ -17,21 +17,24 @@ class JsonLines:
         self._file = None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends a line."""
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a")
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Appends a line; raises `InputError` where it cannot, as the others do."""
+        with writing(self._path):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a")
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
 
     def flush(self) -> None:
         """Hands the lines so far to the file system."""
         if self._file is not None:
-            self._file.flush()
+            with writing(self._path):
+                self._file.flush()
 
     def close(self) -> None:
         """Ends the file."""
         if self._file is not None:
-            self._file.close()
+            with writing(self._path):
+                self._file.close()
 
 
 def go_back(path: epath.Path, step: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ this module loads TensorFlow.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib
 import math
 import os
@@ -23,6 +24,8 @@ from clippy_jax.errors import InputError, reading
 from clippy_jax.processes import log_line
 from clippy_jax.run.json_lines import JsonLines, go_back
 from clippy_jax.whole_files import write_text
+
+_NOT_WRITTEN = "cannot be written"
 
 
 def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> metric_writers.MetricWriter:
@@ -41,7 +44,7 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
     writers += [
         _JsonLinesWriter(folder / "metrics.jsonl", start_step),
-        metric_writers.SummaryWriter(f"{folder}/tensorboard"),
+        _TensorBoardWriter(folder / "tensorboard"),
     ]
     return metric_writers.MultiWriter(writers)
 
@@ -161,6 +164,30 @@ class _JsonLinesWriter(_ScalarWriter):
     def close(self) -> None:
         """Ends the file."""
         self._lines.close()
+
+
+class _TensorBoardWriter(_ScalarWriter):
+    """clu's, with one line where TensorFlow cannot write."""
+
+    def __init__(self, folder: epath.Path):
+        self._writing = functools.partial(reading, folder, "see to it and start the same command again", _NOT_WRITTEN)
+        with self._writing():
+            self._writer = metric_writers.SummaryWriter(os.fspath(folder))
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds them to the file."""
+        with self._writing():
+            self._writer.write_scalars(step, scalars)
+
+    def flush(self) -> None:
+        """Hands what is written so far to the file system."""
+        with self._writing():
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        with self._writing():
+            self._writer.close()
 
 
 class WeightsAndBiases(_ScalarWriter):

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +24,11 @@ from clippy_jax.errors import InputError
 _LOOKS, _SECONDS_BETWEEN_LOOKS = 30, 0.1
 _LOOKS_WITHOUT = 5  # in a row, until nothing is thought to come any more
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
+_OF_A_CHECKPOINT = re.compile("tensorstore_spec|orbax-checkpoint")
 # What TensorStore says of the operating system: "... : No space left on device [os_error_code='28']".
 _SYSTEM_ERROR = re.compile(r"([^:\[\]]+) \[[^\]]*os_error_code=")
+# What TensorStore and Orbax say where they miss files that they have just written.
+_GONE = re.compile(r"NOT_FOUND: Error|No ArrayMetadata found")
 
 
 def check_room(folder: epath.Path, step: int, state: Any) -> None:
@@ -58,7 +62,9 @@ def telling(folder: epath.Path, step: int | None) -> Iterator[None]:
         reason = _of_storage(error)
         if not reason:
             raise
-        sys.unraisablehook = lambda _: None  # for what is left unfinished as Python ends
+        # For what is left unfinished as Python ends.
+        sys.unraisablehook = lambda _: None
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if jax.process_index() == 0:
             _remove_unfinished(folder)
         raise _not_written(folder, step, reason) from error
@@ -75,7 +81,7 @@ def keep_quiet() -> None:
 
     sys.unraisablehook = unless_nobody_waits
     logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
-    python_logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
+    python_logging.getLogger("asyncio").addFilter(lambda record: not _OF_A_CHECKPOINT.search(record.getMessage()))
 
 
 def _remove_unfinished(folder: epath.Path) -> None:
@@ -97,10 +103,10 @@ def _of_storage(error: BaseException) -> str:
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.strerror
-        if isinstance(error, TimeoutError):  # Orbax counts by the clock of the day
-            return "it took too long, or the clock jumped"
         if found := _SYSTEM_ERROR.search(str(error)):
             return found[1].strip()
+        if _GONE.search(str(error)):
+            return "files were deleted while it was written"
         error = error.__cause__ or error.__context__
     return ""
 

@@ -2,6 +2,7 @@
 
     WORKDIR/config.json    the resolved configuration
     WORKDIR/tokenizer/     the tokenizer's files
+    WORKDIR/hub.json       which commits of the Hugging Face hub the run was started with
     WORKDIR/checkpoints/   the train state (`checkpointing.py`)
     WORKDIR/compilation_cache/   compiled programs, which may be deleted (`compilation.py`): native code that the next
                            start runs, so only from a folder that nobody else can write to
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from clippy_jax import hub
 from clippy_jax.config import (
     Config,
     Count,
@@ -37,21 +39,6 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 
 # How the model is computed, not what it is: these may change from one start of a run to the next.
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
-
-
-def make_workdir(workdir: epath.PathLike) -> None:
-    """Makes the folder of a run unless it is there; raises `InputError` where it cannot be written.
-
-    Every process calls it.
-    """
-    folder = epath.Path(workdir)
-    probe = folder / f".writable.{jax.process_index()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror or error}") from None
 
 
 def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
@@ -77,6 +64,19 @@ def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
                     (epath.Path(temporary) / name).write_bytes(content)
         write_text(folder / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     return changes
+
+
+def record_commits(workdir: epath.PathLike, config: Config) -> None:
+    """Writes which commits of the hub a new run has taken its tokenizer and its weights from, once it has them.
+
+    With these names in the configuration the same is taken again, whatever the hub has by then.
+    """
+    fields = {"config.input.tokenizer": config.input.tokenizer}
+    fields |= {f"config.init.{name}": value for name, value in dataclasses.asdict(config.init).items()}
+    commits = {field: hub.with_commit(name) for field, name in fields.items() if name}
+    if jax.process_index() == 0 and any(commits.values()):
+        found = {field: name for field, name in commits.items() if name}
+        write_text(epath.Path(workdir) / "hub.json", json.dumps(found, indent=2) + "\n")
 
 
 def config_overview(config: Config) -> str:

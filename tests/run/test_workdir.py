@@ -7,7 +7,6 @@ from clippy_jax.config import TaskConfig
 from clippy_jax.errors import InputError
 from clippy_jax.run.workdir import (
     config_overview,
-    make_workdir,
     prepare_workdir,
     read_config,
     read_model,
@@ -147,12 +146,6 @@ def test_tokenizer_folder_without_a_model_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="tokenizer: .* holds neither spiece.model nor tokenizer.json"):
         prepare_workdir(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
-
-
-def test_unwritable_workdir_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=f"--workdir={tmp_path}/file/run cannot be written: Not a directory"):
-        make_workdir(tmp_path / "file" / "run")
 
 
 def test_folder_that_is_no_workdir_is_named(tmp_path):

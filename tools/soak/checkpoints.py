@@ -1,6 +1,6 @@
 """Checkpoints damaged in every way: what is read is exactly what was saved, or refused in one line."""
 
-import concurrent.futures
+import itertools
 import os
 import pathlib
 import random
@@ -15,7 +15,7 @@ from clippy_jax.errors import InputError
 from clippy_jax.run.checkpointing import Checkpointer, restore_arrays
 from tools.soak import runs
 from tools.soak.programs import Program, one_line
-from tools.soak.promises import Promise
+from tools.soak.promises import Promise, side_by_side
 
 _STEPS = (5, 9)
 _CONFIG = CheckpointConfig(every_steps=0, every_minutes=0.0, keep=9, keep_every_steps=0)
@@ -141,18 +141,15 @@ def _programs(folder: pathlib.Path) -> Iterator[str]:
             if all_of_them or step.name == "20":
                 _flip(next((step / "state" / "d").iterdir()), random.Random(3))
         ended = Program(["-m", f"clippy_jax.{name}", *programs[name](run, out)]).finish()
-        if all_of_them:
-            return one_line(ended, "20 is damaged (")
-        if ended.status:
-            return f"status {ended.status}: {ended.last_line}"
         said = [line for line in ended.output.splitlines() if "20 is damaged (" in line]
-        return "" if len(said) == 1 else f"says {len(said)} times which checkpoint is damaged"
+        fault = "" if len(said) == 1 else f"says {len(said)} times which checkpoint is damaged"
+        if all_of_them:
+            fault = one_line(ended, "20 is damaged (")
+        elif ended.status:
+            fault = f"status {ended.status}: {ended.last_line}"
+        return fault and f"{name}: {fault}"
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for all_of_them in (False, True):
-            faults = pool.map(lambda name: attempt(name, all_of_them), programs)  # noqa: B023
-            for name, fault in zip(programs, faults):
-                yield fault and f"{name}: {fault}"
+    yield from side_by_side(lambda case: attempt(*case), itertools.product(programs, (False, True)))
 
 
 PROMISES = (

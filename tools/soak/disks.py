@@ -1,8 +1,8 @@
 """Disks that are full, read-only or gone, and a clock that jumps."""
 
-import concurrent.futures
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import shutil
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from clippy_jax.run.checkpointing import restore_arrays
 from tools.soak import runs
 from tools.soak.programs import Program, one_line
-from tools.soak.promises import Promise
+from tools.soak.promises import Promise, side_by_side
 
 _ROOMY = 400_000  # kilobytes
 
@@ -34,10 +34,20 @@ runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 
 # The training program, with a clock that jumps by up to ten years whenever somebody looks at it.
 _JUMPING = """
-import random, runpy, time
-now, drawn = time.time, random.Random(0)
+import random, runpy, sys, time
+now, drawn = time.time, random.Random(int(sys.argv.pop(1)))
 time.time = lambda: now() + drawn.uniform(-3e8, 3e8)
 time.time_ns = lambda: int(time.time() * 1e9)
+runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+# The training program without root's rights to write and read everything (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH).
+_WITHOUT_RIGHTS = """
+import ctypes, runpy
+system, head, rights = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
+assert system.capget(head, rights) == 0
+rights[:3] = [each & ~0b110 for each in rights[:3]]
+assert system.capset(head, rights) == 0
 runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 """
 
@@ -67,19 +77,21 @@ def _full(folder: pathlib.Path) -> Iterator[str]:
             (program,) = reference.start(disk / "run")
             return _told(program, f"{kilobytes} kB", disk / "run") or _goes_on(reference, disk)
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield from pool.map(attempt, (4, 64, 240, 248, 300, 700, 1200, 1700))
+    yield from side_by_side(attempt, (4, 64, 240, 248, 300, 700, 1200, 1700))
 
 
 def _filled(folder: pathlib.Path) -> Iterator[str]:
     reference = _reference(folder.parent)
-    for step in (5, 10, 15, 20):
+
+    def attempt(step: int) -> str:
         with _disk(folder / str(step), 20_000) as disk:
             filler = disk / "filler"
             program = Program(["-c", _FILLED, str(step), str(filler), *reference.flags, f"--workdir={disk}/run"])
             told = _told(program, f"filled at step {step}", disk / "run")
             filler.unlink(missing_ok=True)
-            yield told or _goes_on(reference, disk)
+            return told or _goes_on(reference, disk)
+
+    yield from side_by_side(attempt, (5, 10, 15, 20))
 
 
 def _told(program: Program, what: str, workdir: pathlib.Path) -> str:
@@ -111,38 +123,39 @@ def _outputs(folder: pathlib.Path) -> Iterator[str]:
         "convert to-torch --format=safetensors": ["--output={}/out.safetensors", "--force"],
         "convert to-torch --format=sentence-transformers": ["--output={}/out", "--force"],
     }
-    for name, arguments in programs.items():
-        for before in (False, True):
-            with _disk(folder / f"{name}-{before}", 8 if name in ("evaluate", "segment") else 100) as disk:
-                output = disk / arguments[-1 if "--force" not in arguments else -2].rpartition("/")[2]
-                if before:
-                    output.write_text("what was there before")
-                elif name == "evaluate":
-                    (disk / "other").write_bytes(bytes(4096))
-                there = sorted(os.listdir(disk))
-                program, *more = name.split()
-                command = ["-m", f"clippy_jax.{program}", *more, f"--checkpoint={run}"]
-                fault = one_line(Program([*command, *(each.format(disk) for each in arguments)]).finish(), "No space")
-                if sorted(os.listdir(disk)) != there:
-                    fault = fault or f"left {sorted(os.listdir(disk))}"
-                if before and output.read_text() != "what was there before":
-                    fault = fault or "what was there before is gone"
-            yield fault and f"{name}: {fault}"
 
+    def attempt(case: tuple[str, bool]) -> str:
+        name, before = case
+        arguments = programs[name]
+        with _disk(folder / f"{name}-{before}", 8 if name in ("evaluate", "segment") else 100) as disk:
+            output = disk / arguments[-1 if "--force" not in arguments else -2].rpartition("/")[2]
+            if before:
+                output.write_text("what was there before")
+            elif name == "evaluate":
+                (disk / "other").write_bytes(bytes(4096))
+            there = sorted(os.listdir(disk))
+            program, *more = name.split()
+            command = ["-m", f"clippy_jax.{program}", *more, f"--checkpoint={run}"]
+            fault = one_line(Program([*command, *(each.format(disk) for each in arguments)]).finish(), "No space")
+            if sorted(os.listdir(disk)) != there:
+                fault = fault or f"left {sorted(os.listdir(disk))}"
+            if before and output.read_text() != "what was there before":
+                fault = fault or "what was there before is gone"
+        return fault and f"{name}: {fault}"
 
-# Root may write anywhere, without these rights not.
-_NO_ROOT = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+    yield from side_by_side(attempt, itertools.product(programs, (False, True)))
 
 
 def _read_only(folder: pathlib.Path) -> Iterator[str]:
     reference = _reference(folder.parent)
-    before = _NO_ROOT if os.geteuid() == 0 else ()
-    for name, at in (("run", ""), ("run/checkpoints", "step  6"), ("run", "step  6"), ("run", "Parameters:")):
+
+    def attempt(case: tuple[str, str]) -> str:
+        name, at = case
         parent = folder / f"{name.replace('/', '-')} {at.strip(':')}"
         (parent / "run").mkdir(parents=True)
         if not at:
             (parent / "run").chmod(0o555)
-        program = Program(["-m", "clippy_jax.main", *reference.flags, f"--workdir={parent}/run"], before)
+        program = Program(["-c", _WITHOUT_RIGHTS, *reference.flags, f"--workdir={parent}/run"])
         if at:
             program.wait_for(at)
             (parent / name).chmod(0o555)
@@ -151,27 +164,41 @@ def _read_only(folder: pathlib.Path) -> Iterator[str]:
         if not fault:
             (ended,) = (again.finish() for again in reference.start(parent / "run"))
             fault = f"afterwards: {ended.last_line}" if ended.status else reference.differs(parent / "run")
-        yield fault and f"{name} read-only from {at or 'the start'} on: {fault}"
+        return fault and f"{name} read-only from {at or 'the start'} on: {fault}"
+
+    cases = [("run", ""), ("run/checkpoints", "step  6"), ("run/tensorboard", "step  6"), ("run", "step  6")]
+    yield from side_by_side(attempt, [*cases, ("run", "Parameters:")])
+    with _disk(folder / "mounted", _ROOMY) as disk:  # a run that goes on where its disk was mounted read-only
+        shutil.copytree(reference.workdir, disk / "run")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        (ended,) = (program.finish() for program in reference.start(disk / "run"))
+        yield one_line(ended, "Read-only file system")
 
 
 def _deleted(folder: pathlib.Path) -> Iterator[str]:
     reference = _reference(folder.parent)
-    for at in ("Parameters:", "step  2", "step  6", "step 11"):
+
+    def attempt(at: str) -> str:
         workdir = folder / at.strip(":")
         (program,) = reference.start(workdir)
         program.wait_for(at)
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.rmtree(workdir, ignore_errors=True)
         fault = one_line(program.finish())
-        yield fault and f"deleted after {at!r}: {fault}"
+        return fault and f"deleted after {at!r}: {fault}"
+
+    yield from side_by_side(attempt, ("Parameters:", "step  2", "step  6", "step 11", "step 20"))
 
 
 def _clock(folder: pathlib.Path) -> Iterator[str]:
     reference = _reference(folder.parent)
-    for turn in range(2):
-        workdir = folder / str(turn)
-        ended = Program(["-c", _JUMPING, *reference.flags, f"--workdir={workdir}"]).finish()
-        yield ended.last_line if ended.status else reference.differs(workdir)
+
+    def attempt(seed: int) -> str:
+        workdir = folder / str(seed)
+        ended = Program(["-c", _JUMPING, str(seed), *reference.flags, f"--workdir={workdir}"]).finish()
+        return ended.last_line if ended.status else reference.differs(workdir)
+
+    yield from side_by_side(attempt, (0, 1))
 
 
 PROMISES = (
@@ -193,10 +220,10 @@ PROMISES = (
     ),
     Promise(
         "a workdir that is or becomes read-only ends a run in one line",
-        "from the start, while compiling, between checkpoints; writable again it goes on, bit for bit",
+        "from the start, while compiling, between checkpoints, and mounted so; writable again it goes on, bit for bit",
         _read_only,
     ),
-    Promise("a workdir that is deleted under the run ends it in one line", "at four moments", _deleted),
+    Promise("a workdir that is deleted under the run ends it in one line", "at five moments", _deleted),
     Promise(
         "a clock that jumps by years changes nothing",
         "time.time() anywhere within 10 years at every look; the state bit for bit",

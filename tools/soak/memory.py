@@ -44,13 +44,13 @@ class Watch:
 
     def __init__(self, program: Program):
         """Begins to look, ten times a second."""
-        self._folder = pathlib.Path(f"/proc/{program.process.pid}")
+        self._folder = pathlib.Path(f"/proc/{program.pid}")
         self.program = program
         self.samples: list[tuple[int, int, int, int]] = []  # step, kilobytes, descriptors, threads
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
-        while self.program.process.poll() is None:
+        while True:  # until it is gone
             try:
                 status = dict(
                     line.split(":", 1) for line in (self._folder / "status").read_text().splitlines() if ":" in line

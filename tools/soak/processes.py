@@ -1,6 +1,5 @@
 """Several processes and several runs: one dies, hangs or never comes; two want the same workdir."""
 
-import concurrent.futures
 import functools
 import pathlib
 import signal
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 
 from tools.soak import runs
 from tools.soak.programs import TRAIN, Program, kill, together
-from tools.soak.promises import Promise
+from tools.soak.promises import Promise, side_by_side
 
 _HEARTBEAT = 8  # seconds, in place of 100
 _BOUND = 4 * _HEARTBEAT + 10  # seconds in which the others end
@@ -30,9 +29,8 @@ def _start(folder: pathlib.Path, workdir: pathlib.Path) -> list[Program]:
 def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
     """A process gets a signal that it cannot answer; the other one ends."""
     runs.flags(folder.parent)  # renders the data
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # most of the time they wait
-        cases = [(lost, moment) for lost in (0, 1) for moment in ("compiled for", "step    8")]
-        yield from pool.map(lambda case: _lost_at(number, *case, folder), cases)
+    cases = [(lost, moment) for lost in (0, 1) for moment in ("compiled for", "step    8")]
+    yield from side_by_side(lambda case: _lost_at(number, *case, folder), cases)
 
 
 def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
@@ -54,7 +52,8 @@ def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
 
 def _never_comes(folder: pathlib.Path) -> Iterator[str]:
     flags = [*runs.flags(folder.parent), f"--join_seconds={_JOIN}"]
-    for number in (0, 1):
+
+    def attempt(number: int) -> str:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -63,27 +62,36 @@ def _never_comes(folder: pathlib.Path) -> Iterator[str]:
         ended = program.finish(_JOIN + 60)
         said = f"error: not all 2 processes of the run came to {address} within {_JOIN} s"
         fine = ended.status == 1 and ended.last_line.startswith(said) and "Traceback" not in ended.error
-        yield "" if fine else f"process {number}: status {ended.status}: {ended.last_line[:200]}"
+        return "" if fine else f"process {number}: status {ended.status}: {ended.last_line[:200]}"
+
+    yield from side_by_side(attempt, (0, 1))
 
 
 def _one_workdir(folder: pathlib.Path) -> Iterator[str]:
     """While a run compiles, steps, or is stopped, a second one is refused; after its end by SIGKILL it is let in."""
     flags = runs.flags(folder.parent, schedule__stop_step=5000)
-    for moment, stopped in (("Parameters:", False), ("step    2", False), ("step   11", True)):
+
+    def attempt(case: tuple[str, bool]) -> list[str]:
+        moment, stopped = case
         workdir = folder / str(moment.split()[-1].strip(":"))
         first = Program([*TRAIN, *flags, f"--workdir={workdir}"])
         first.wait_for(moment)
         if stopped:
             first.send(signal.SIGSTOP)
         ended = Program([*TRAIN, *flags, f"--workdir={workdir}"]).finish()
-        refused = ended.status == 1 and f"process {first.process.pid} on" in ended.last_line
-        alive = first.process.poll() is None
+        refused = ended.status == 1 and f"process {first.pid} on" in ended.last_line
+        alive = first.lives()
         kill(first)
-        yield "" if refused and alive else f"{moment}: status {ended.status}: {ended.last_line[:200]}"
         again = Program([*TRAIN, *flags, f"--workdir={workdir}"])
         let_in = again.wait_for("step")
         kill(again)
-        yield "" if let_in else f"after SIGKILL: {again.lines[-1:]}"
+        return [
+            "" if refused and alive else f"{moment}: status {ended.status}: {ended.last_line[:200]}",
+            "" if let_in else f"after SIGKILL: {again.lines[-1:]}",
+        ]
+
+    for results in side_by_side(attempt, (("Parameters:", False), ("step    2", False), ("step   11", True))):
+        yield from results
 
 
 PROMISES = (

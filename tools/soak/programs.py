@@ -1,18 +1,16 @@
 """Real programs, started as a user starts them, watched and ended."""
 
+import contextlib
 import dataclasses
-import os
 import queue
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 
-from tests.small_run import ROOT
+from tests import programs
 from tests.xla_flags import xla_flags
 
 TRAIN = ("-m", "clippy_jax.main")
@@ -35,41 +33,33 @@ class Ended:
 
 
 class Program:
-    """A Python program in a process of its own whose lines are read while it runs."""
+    """A Python program in a process of its own whose lines are read while it runs.
 
-    def __init__(self, arguments: Sequence[str], before: Sequence[str] = (), devices: int = 1):
+    It is forked by `tests/prefork.py`, which has the libraries imported, and from there on is like any other.
+    """
+
+    def __init__(self, arguments: Sequence[str], devices: int = 1):
         """Starts it.
 
         Args:
           arguments: for the interpreter.
-          before: a command that starts the interpreter, such as `setpriv`.
           devices: virtual ones that JAX finds.
         """
-        environment = os.environ | {
-            **{"PYTHONPATH": str(ROOT), "XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu"},
-            **{"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"},
-        }
-        self.process = subprocess.Popen(
-            [*before, sys.executable, *arguments],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
+        environment = {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self._process = programs.Program(arguments, environment)
+        self.pid = self._process.pid
         self.lines: list[str] = []
         self._coming: queue.Queue[str | None] = queue.Queue()
         self._error: list[str] = []
         self._readers = [
             threading.Thread(target=self._read_output, daemon=True),
-            threading.Thread(target=lambda: self._error.append(self.process.stderr.read()), daemon=True),
+            threading.Thread(target=lambda: self._error.append(self._process.stderr.read()), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
 
     def _read_output(self) -> None:
-        for line in self.process.stdout:
+        for line in self._process.stdout:
             self.lines.append(line)
             self._coming.put(line)
         self._coming.put(None)
@@ -89,21 +79,31 @@ class Program:
         return False
 
     def send(self, number: int) -> None:
-        """Sends a signal."""
-        self.process.send_signal(number)
+        """Sends a signal; one that has ended gets none."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return not self._ends(0.0)
+
+    def _ends(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except (TimeoutError, BlockingIOError):  # the latter where no time is given
+            return False
+        return True
 
     def finish(self, seconds: float = _PATIENCE) -> Ended:
         """Waits for the end; kills what does not end in time, and its status is then that of SIGKILL."""
         start = time.monotonic()
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if not self._ends(seconds):
+            self._process.kill()
+            self._ends(_PATIENCE)
         took = time.monotonic() - start
         for reader in self._readers:
             reader.join(10)
-        return Ended(self.process.returncode, "".join(self.lines), "".join(self._error), took)
+        return Ended(self._process.returncode, "".join(self.lines), "".join(self._error), took)
 
 
 def start_together(arguments: Sequence[str], count: int) -> list[Program]:

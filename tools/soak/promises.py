@@ -1,9 +1,10 @@
 """What a promise of the soak is, and what came of trying it."""
 
+import concurrent.futures
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _SHOWN_FAULTS = 5
@@ -49,6 +50,12 @@ class Outcome:
             round(seconds, 1),
             faults[:_SHOWN_FAULTS],
         )
+
+
+def side_by_side(attempt: Callable[[Any], str], cases: Iterable[Any]) -> Iterator[str]:
+    """What comes of each case, in their order: two are tried at a time, on as many cores."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield from pool.map(attempt, cases)
 
 
 def table(outcomes: list[Outcome]) -> str:

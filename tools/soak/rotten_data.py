@@ -16,7 +16,7 @@ from tests.inputs import encode, make_photo
 from tools.soak import runs
 from tools.soak.memory import Watch
 from tools.soak.programs import Program, one_line
-from tools.soak.promises import Promise
+from tools.soak.promises import Promise, side_by_side
 
 SAMPLES = 100_000
 _SHARE = 0.052  # so that what is left when shards are indexed is a whole number of batches
@@ -174,7 +174,9 @@ def _counted(output: str, workdir: pathlib.Path) -> collections.Counter:
 
 def _limit(folder: pathlib.Path) -> Iterator[str]:
     """More rotten samples than allowed stop the run."""
-    for share, bound, refused in ((0.3, 0.1, True), (0.3, 0.5, False), (0.05, 0.01, True)):
+
+    def attempt(case: tuple[float, float, bool]) -> str:
+        share, bound, refused = case
         shards = folder / f"{share}-{bound}"
         shards.mkdir()
         write(shards, 2000, share)
@@ -182,14 +184,17 @@ def _limit(folder: pathlib.Path) -> Iterator[str]:
         flags = runs.flags(folder.parent, input__train=train, input__max_bad_fraction=bound, schedule__stop_step=60)
         ended = Program(["-m", "clippy_jax.main", *flags, f"--workdir={shards}/run"]).finish()
         if refused:
-            yield one_line(ended, "config.input.max_bad_fraction")
-        else:
-            yield "" if not ended.status else ended.last_line
+            return one_line(ended, "config.input.max_bad_fraction")
+        return "" if not ended.status else ended.last_line
+
+    runs.flags(folder.parent)  # renders the small data set, for its tokenizer
+    yield from side_by_side(attempt, ((0.3, 0.1, True), (0.3, 0.5, False), (0.05, 0.01, True)))
 
 
 def _shards_change(folder: pathlib.Path) -> Iterator[str]:
     """Shards that vanish for some seconds, or for good, or are replaced by others, while a run reads them."""
-    for what in ("away and back", "replaced by the same"):
+
+    def attempt(what: str) -> str:
         shards = folder / what
         shards.mkdir()
         sound, _ = write(shards, 4000, 0.0)
@@ -212,7 +217,10 @@ def _shards_change(folder: pathlib.Path) -> Iterator[str]:
         ended = program.finish()
         last = json.loads((shards / "run" / "metrics.jsonl").read_text().splitlines()[-1])
         lost = {key: value for key, value in last.items() if key.startswith("skipped/")}
-        yield f"status {ended.status}: {ended.last_line}" if ended.status else (f"{what}: {lost}" if lost else "")
+        return f"status {ended.status}: {ended.last_line}" if ended.status else (f"{what}: {lost}" if lost else "")
+
+    runs.flags(folder.parent)  # renders the small data set, for its tokenizer
+    yield from side_by_side(attempt, ("away and back", "replaced by the same"))
 
 
 PROMISES = (

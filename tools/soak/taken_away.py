@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tools.soak import runs
 from tools.soak.programs import Ended, Program
-from tools.soak.promises import Promise
+from tools.soak.promises import Promise, side_by_side
 
 GRACE = 60.0  # seconds that a run may take to save and leave; on an idle machine it is a few
 _MOMENTS = {  # what a run says at the beginning of each, and how long it lasts at least, in seconds
@@ -98,17 +98,20 @@ def _reference(folder: pathlib.Path, processes: int = 1) -> runs.Reference:
 
 def _second_signals(folder: pathlib.Path) -> Iterator[str]:
     reference = _reference(folder.parent)
-    for turn, (first, second) in enumerate(
-        ((signal.SIGTERM, signal.SIGINT), (signal.SIGUSR1, signal.SIGTERM), (signal.SIGINT, signal.SIGINT))
-    ):
-        (program,) = reference.start(folder / str(turn))
+
+    def attempt(case: tuple[signal.Signals, signal.Signals]) -> str:
+        first, second = case
+        (program,) = reference.start(folder / f"{first.name}-{second.name}")
         program.wait_for("Parameters:")
         program.send(first)
         program.wait_for(f"{first.name}: stopping")
         program.send(second)
         ended = program.finish(10)
-        wanted = 128 + second
-        yield "" if ended.status == wanted and ended.seconds < 5 else f"status {ended.status} in {ended.seconds:.1f} s"
+        fine = ended.status == 128 + second and ended.seconds < 5
+        return "" if fine else f"{first.name}, {second.name}: status {ended.status} in {ended.seconds:.1f} s"
+
+    cases = ((signal.SIGTERM, signal.SIGINT), (signal.SIGUSR1, signal.SIGTERM), (signal.SIGINT, signal.SIGINT))
+    yield from side_by_side(attempt, cases)
 
 
 _COMPARED = "moments in turn: starting, compiling, stepping, saving, evaluating, each with a random delay; "
