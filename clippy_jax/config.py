@@ -29,7 +29,7 @@ Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
 
 @dataclasses.dataclass(frozen=True)
 class ImageTowerConfig:
-    """A ViT of the DINO family (`models/vit.py`); the defaults are DINO's own (`docs/towers.md` has the others')."""
+    """A ViT (`models/vit.py`); the defaults are those of DINO (`docs/towers.md` has the others')."""
 
     patch_size: Count  # pixels along each side of a patch
     image_size: Count  # pixels along each side of the image that the position embedding table is made for
@@ -44,8 +44,16 @@ class ImageTowerConfig:
     registers: CountOrZero = 0  # tokens beside CLS and patches that only other tokens read
     layer_scale: bool = False  # multiply what a block adds by a learned vector
     gated_mlp: bool = False  # SwiGLU instead of GELU
+    tanh_gelu: bool = False  # the GELU by its tanh approximation
+    map_head: bool = False  # no CLS token: SigLIP's head, which attends to the patches, makes what takes its place
     norm_eps: Positive = 1e-6  # of the LayerNorms
-    pixel_statistics: Literal["clip", "imagenet"] = "clip"  # mean and standard deviation that pixels are normalised by
+    # Mean and standard deviation that pixels are normalised by.
+    pixel_statistics: Literal["clip", "imagenet", "siglip"] = "clip"
+
+    @property
+    def special_tokens(self) -> int:
+        """Tokens before the patch tokens: CLS, if there is one, and registers."""
+        return self.registers + (not self.map_head)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +96,7 @@ class ModelConfig:
 class InitConfig:
     """Weights that the parameters start from: paths or names on the hub; "" keeps the random initialisation."""
 
-    image: str  # a DINO, DINOv2 or DINOv3 checkpoint, or a whole CLIPpy to take the image tower of
+    image: str  # a DINO, DINOv2, DINOv3 or SigLIP checkpoint, or a whole CLIPpy to take the image tower of
     text: str  # a sentence-transformers folder, or a whole CLIPpy to take the text tower of
     clippy: str  # a whole CLIPpy: clippy_5k.pt, a converted folder or the workdir of a run
 

@@ -22,6 +22,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 PIXEL_STATISTICS = {
     "clip": (IMAGE_MEAN, IMAGE_STD),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -75,7 +76,10 @@ class CLIPpy(nn.Module):
         return l2_normalise(self.text(texts, train=train).astype(jnp.float32))
 
     def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads tokens tokens"]:
-        """The attention maps of the image tower's last block: the CLS token, then registers, then patches."""
+        """The attention maps of the image tower's last block: the CLS token, then registers, then patches.
+
+        With a MAP head, what its one query pays to each patch: [B, heads, 1, patches].
+        """
         pixels = normalise_pixels(images, self.config.image.pixel_statistics)
         return self.image(pixels, return_attention=True).attention
 
