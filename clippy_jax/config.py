@@ -122,6 +122,10 @@ class InputConfig:
     max_pixels: Pixels = 2**26  # an image with more is not used
     max_bad_fraction: Fraction = 1.0  # of the samples that cannot be used; with more the run stops
     ledger: bool = False  # write a digest of the samples of every step into the workdir (`run/ledger.py`)
+    # The folder of what a frozen image tower makes of the training images (`clippy_jax.encode_images` writes it), which
+    # is read in their place; "" for the images.
+    image_features: str = ""
+    image_features_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the numbers in that folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,6 +298,8 @@ def _check_training(config: Config) -> None:
             low <= high <= most,
             f"config.input.crop_{name} must be (low, high) with low <= high <= {most}, not {(low, high)}",
         )
+    if data.image_features:
+        _check_image_features(config)
     _require(
         schedule.decay_steps >= schedule.warmup_steps,
         f"config.schedule.decay_steps is {schedule.decay_steps}, before the end of the warm-up; "
@@ -306,6 +312,25 @@ def _check_training(config: Config) -> None:
     _require(
         not (init.clippy and (init.image or init.text)),
         "config.init.clippy brings both towers: leave config.init.image and config.init.text empty",
+    )
+
+
+def _check_image_features(config: Config) -> None:
+    """The image tower must make the same of a sample in every step."""
+    key, data = "config.input.image_features", config.input
+    _require(
+        "image" in config.optimizer.freeze,
+        f"{key}: features of an image tower that is trained would be old after a step; "
+        "set config.optimizer.freeze=('image',) or leave the features out",
+    )
+    _require(
+        data.crop_scale == data.crop_ratio == (1, 1) and not data.flip,
+        f"{key}: training images are cut out at random, so each step needs features of its own; set "
+        "config.input.crop_scale=(1.0,1.0), crop_ratio=(1.0,1.0) and flip=False, which take the largest central square",
+    )
+    _require(
+        config.model.image.patch_dropout == 0,
+        f"{key}: patches are left out at random; set config.model.image.patch_dropout=0.0",
     )
 
 
