@@ -89,15 +89,15 @@ def encode_images(config: Config) -> None:
         for first in range(number * rows, min((number + 1) * rows, len(source)), config.evals.batch_size)
     ]
     total, bytes_per_sample = sum(batch.end - batch.first for batch in batches), one.size * one.dtype.itemsize
-    print(
+    processes.log_line(
         f"{len(source):,} samples x {bytes_per_sample:,} bytes = {len(source) * bytes_per_sample / 1e9:,.1f} GB in "
         f"{folder}; {len(paths) - len(missing):,} of {len(paths):,} files are there"
     )
     params, bad = jax.device_put(params, replicated(mesh)), BadCounts()
     made: list[jax.Array] = []
     bad_rows: dict[int, str] = {}
-    with tqdm(total=total, desc="encoding images", unit="image") as bar:
-        for batch, (pixels, causes) in zip(batches, _images(config, source, batches)):
+    with tqdm(total=total, desc="encoding images", unit="image", disable=not total) as bar:
+        for (pixels, causes), batch in zip(_images(config, source, batches), batches):
             made.append(encode(params, shard_batch(pixels, mesh)))
             jax.block_until_ready(made[-2:-1])  # of the batch before: the devices compute while the host reads
             for index, cause in zip(range(batch.first, batch.end), causes.tolist()):

@@ -29,7 +29,8 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 KEY = "config.input.image_features"
 _DESCRIPTION = "features.json"
 _PROGRAM = "python -m clippy_jax.encode_images with the flags of the training"
-_LARGEST_FILE, _MOST_ROWS = 2**28, 2**13  # bytes; what an interruption costs at most
+LARGEST_FILE = 2**28  # bytes
+MOST_ROWS = 2**13  # of a file, which is what an interruption costs
 _DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 
 
@@ -106,7 +107,7 @@ class ImageFeatures:
         """The byte at which a file's features begin, and its bad rows."""
         with reading(path, f"remove it and make it anew by {_PROGRAM}", "is damaged"), open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < 2**20 * 100 else None
+            header = json.loads(file.read(length))
             begin, end = header["features"]["data_offsets"]
             size = os.fstat(file.fileno()).st_size
             if (end - begin, size) != (rows * self._bytes_per_row, 8 + length + end):
@@ -128,9 +129,7 @@ def begin_features(folder: pathlib.Path, made_of: Mapping[str, Any], shape: tupl
         return rows
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{KEY}: {folder} is not empty and holds no features; choose another folder")
-    with reading(folder, wrong="cannot be written"):
-        folder.mkdir(parents=True, exist_ok=True)
-    rows = max(1, min(_MOST_ROWS, _LARGEST_FILE // (int(np.prod(shape)) * _DTYPES[dtype].itemsize)))
+    rows = max(1, min(MOST_ROWS, LARGEST_FILE // (int(np.prod(shape)) * _DTYPES[dtype].itemsize)))
     description = {"made of": made_of, "shape": shape, "rows_per_file": rows}
     write_text(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return rows
@@ -144,7 +143,8 @@ def file_paths(folder: pathlib.Path, samples: int, rows: int) -> list[pathlib.Pa
 def write_features(path: pathlib.Path, features: Float[np.ndarray, "rows T D"], bad: Mapping[int, str]) -> None:
     """Writes a file, completely or not at all; raises `InputError` where that fails."""
     with complete_or_nothing(path, force=True) as temporary:
-        safetensors.numpy.save_file({"features": features}, temporary, {"bad": json.dumps(dict(bad))})
+        content = safetensors.numpy.save({"features": features}, {"bad": json.dumps(dict(bad))})
+        pathlib.Path(temporary).write_bytes(content)
 
 
 def _read_description(folder: pathlib.Path) -> tuple[dict[str, Any], tuple[int, int], int]:
