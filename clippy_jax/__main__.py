@@ -11,6 +11,10 @@ from clippy_jax.errors import InputError, exit_with_one_line
 # Each command is a module that also runs as `python -m MODULE`.
 COMMANDS = {
     "train": ("clippy_jax.main", "train on image-caption pairs, or continue a run"),
+    "encode_images": (
+        "clippy_jax.encode_images",
+        "compute a frozen image tower's features once, to train a text tower on",
+    ),
     "evaluate": ("clippy_jax.evaluate", "measure a checkpoint: classification, segmentation, grouping, retrieval"),
     "compare": ("clippy_jax.compare", "say which differences between two evaluations are real"),
     "reproduce": ("clippy_jax.reproduce", "the paper's tables in one report, yours beside the published figures"),

@@ -29,7 +29,7 @@ Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
 
 @dataclasses.dataclass(frozen=True)
 class ImageTowerConfig:
-    """A ViT of the DINO family (`models/vit.py`); the defaults are DINO's own (`docs/towers.md` has the others')."""
+    """A ViT (`models/vit.py`); the defaults are those of DINO (`docs/towers.md` has the others')."""
 
     patch_size: Count  # pixels along each side of a patch
     image_size: Count  # pixels along each side of the image that the position embedding table is made for
@@ -44,8 +44,16 @@ class ImageTowerConfig:
     registers: CountOrZero = 0  # tokens beside CLS and patches that only other tokens read
     layer_scale: bool = False  # multiply what a block adds by a learned vector
     gated_mlp: bool = False  # SwiGLU instead of GELU
+    tanh_gelu: bool = False  # the GELU by its tanh approximation
+    map_head: bool = False  # no CLS token: SigLIP's head, which attends to the patches, makes what takes its place
     norm_eps: Positive = 1e-6  # of the LayerNorms
-    pixel_statistics: Literal["clip", "imagenet"] = "clip"  # mean and standard deviation that pixels are normalised by
+    # Mean and standard deviation that pixels are normalised by.
+    pixel_statistics: Literal["clip", "imagenet", "siglip"] = "clip"
+
+    @property
+    def special_tokens(self) -> int:
+        """Tokens before the patch tokens: CLS, if there is one, and registers."""
+        return self.registers + (not self.map_head)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +96,7 @@ class ModelConfig:
 class InitConfig:
     """Weights that the parameters start from: paths or names on the hub; "" keeps the random initialisation."""
 
-    image: str  # a DINO, DINOv2 or DINOv3 checkpoint, or a whole CLIPpy to take the image tower of
+    image: str  # a DINO, DINOv2, DINOv3 or SigLIP checkpoint, or a whole CLIPpy to take the image tower of
     text: str  # a sentence-transformers folder, or a whole CLIPpy to take the text tower of
     clippy: str  # a whole CLIPpy: clippy_5k.pt, a converted folder or the workdir of a run
 
@@ -114,6 +122,10 @@ class InputConfig:
     max_pixels: Pixels = 2**26  # an image with more is not used
     max_bad_fraction: Fraction = 1.0  # of the samples that cannot be used; with more the run stops
     ledger: bool = False  # write a digest of the samples of every step into the workdir (`run/ledger.py`)
+    # The folder of what a frozen image tower makes of the training images (`clippy_jax.encode_images` writes it), which
+    # is read in their place; "" for the images.
+    image_features: str = ""
+    image_features_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the numbers in that folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,6 +298,8 @@ def _check_training(config: Config) -> None:
             low <= high <= most,
             f"config.input.crop_{name} must be (low, high) with low <= high <= {most}, not {(low, high)}",
         )
+    if data.image_features:
+        _check_image_features(config)
     _require(
         schedule.decay_steps >= schedule.warmup_steps,
         f"config.schedule.decay_steps is {schedule.decay_steps}, before the end of the warm-up; "
@@ -298,6 +312,25 @@ def _check_training(config: Config) -> None:
     _require(
         not (init.clippy and (init.image or init.text)),
         "config.init.clippy brings both towers: leave config.init.image and config.init.text empty",
+    )
+
+
+def _check_image_features(config: Config) -> None:
+    """The image tower must make the same of a sample in every step."""
+    key, data = "config.input.image_features", config.input
+    _require(
+        "image" in config.optimizer.freeze,
+        f"{key}: features of an image tower that is trained would be old after a step; "
+        "set config.optimizer.freeze=('image',) or leave the features out",
+    )
+    _require(
+        data.crop_scale == data.crop_ratio == (1, 1) and not data.flip,
+        f"{key}: training images are cut out at random, so each step needs features of its own; set "
+        "config.input.crop_scale=(1.0,1.0), crop_ratio=(1.0,1.0) and flip=False, which take the largest central square",
+    )
+    _require(
+        config.model.image.patch_dropout == 0,
+        f"{key}: patches are left out at random; set config.model.image.patch_dropout=0.0",
     )
 
 

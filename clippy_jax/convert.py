@@ -32,8 +32,8 @@ def flags() -> Parser:
     to_flax.add_argument(
         "--image",
         metavar="FILE",
-        help="DINO, DINOv2 or DINOv3 backbone (file, training checkpoint, transformers folder, name on the hub), or a "
-        "whole CLIPpy; together with --text",
+        help="DINO, DINOv2, DINOv3 or SigLIP backbone (file, training checkpoint, transformers folder, name on the "
+        "hub), or a whole CLIPpy; together with --text",
     )
     to_flax.add_argument(
         "--text",

@@ -4,6 +4,7 @@ The batch is split over it. Parameters and optimizer state are `replicated`, or 
 the collectives that either choice needs.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,9 +15,10 @@ from jax.typing import ArrayLike
 from clippy_jax.errors import InputError
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices along `data`: those of all processes by default."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -19,8 +19,9 @@ from clippy_jax.divergence.finite_numbers import FiniteNumbers
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.periodic import PeriodicEvaluation
 from clippy_jax.input_pipeline.device_batches import device_batches
+from clippy_jax.input_pipeline.image_features import describe_tower
 from clippy_jax.input_pipeline.pipeline import TrainingInput
-from clippy_jax.mesh import check_batch_size, make_mesh, place_whole, state_sharding
+from clippy_jax.mesh import check_batch_size, make_mesh, place_whole, replicated, state_sharding
 from clippy_jax.processes import log_line
 from clippy_jax.run import workdir_lock
 from clippy_jax.run.checkpointing import Checkpointer
@@ -34,6 +35,7 @@ from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
 from clippy_jax.weights.load import initialise
+from clippy_jax.weights.parameter_digest import parameter_digest
 
 
 def train_and_evaluate(config: Config, workdir: str) -> bool:
@@ -71,6 +73,9 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
         state, shardings = first_state(config, mesh, checkpointer)
         if not int(state.step):
             record_commits(workdir, config)
+        if training_input.features:
+            own = jax.jit(lambda tower: tower, out_shardings=replicated(mesh))(state.params["image"])
+            training_input.features.check_tower(describe_tower(config.model, parameter_digest(own)))
         log_line(_parameter_overview(state.params))
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
         last = _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)

@@ -56,11 +56,13 @@ def get_config() -> ConfigDict:
     # The public configuration says 0.5 but never hands it to the tower: the released run saw every patch. The paper's
     # token sub-sampling drops 0.8 of the tokens of images up to twice as large (ImageNet 42.3 -> 45.6).
     config.model.image.patch_dropout = 0.0
-    # DINO's ViT; `docs/towers.md` has the lines of DINOv2 and DINOv3.
+    # DINO's ViT; `docs/towers.md` has the lines of DINOv2, DINOv3 and SigLIP.
     config.model.image.positions = "learned"
     config.model.image.registers = 0
     config.model.image.layer_scale = False
     config.model.image.gated_mlp = False
+    config.model.image.tanh_gelu = False
+    config.model.image.map_head = False
     config.model.image.norm_eps = 1e-6
     config.model.image.pixel_statistics = "clip"  # public code, although DINO was trained with ImageNet's
 
@@ -109,6 +111,8 @@ def get_config() -> ConfigDict:
     config.input.caption_column = ""  # likewise, such as caption
     config.input.max_pixels = 2**26  # 8192 x 8192; as RGB 0.2 GB in every worker
     config.input.max_bad_fraction = 0.3  # more than the web's usual few percent means that something is wrong
+    config.input.image_features = ""  # of a frozen image tower, instead of images: `docs/towers.md`
+    config.input.image_features_dtype = "bfloat16"
     config.input.ledger = False  # a digest of the samples of every step, for `clippy_jax.prove_resume`
 
     # ----------------------------------------------------------------------------------------------------- loss

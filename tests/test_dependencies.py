@@ -116,6 +116,7 @@ FLOORS = (
         "divergence",
         "train",
         "main",
+        "encode_images",
         "replay",
         "prove_resume",
         "evaluate",

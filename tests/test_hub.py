@@ -90,7 +90,7 @@ def test_a_sentence_t5_by_its_name(hub, text_folder):
 )
 def test_timms_dino_by_every_spelling_of_its_name(hub, name):
     read = read_weights(name)
-    assert read.kind == "DINO backbone"
+    assert read.kind == "ViT backbone"
     np.testing.assert_array_equal(read.tensors["cls_token"], public_files.dino()["cls_token"])
     assert "pytorch_model.bin" not in hub.downloaded("timm/vit_tiny_patch16_224.dino")
 
@@ -111,7 +111,7 @@ def test_what_was_fetched_once_serves_offline(hub, monkeypatch):
     read_weights("timm/vit_tiny_patch16_224.dino")
     asked = len(hub.asked)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert read_weights("timm/vit_tiny_patch16_224.dino").kind == "DINO backbone"
+    assert read_weights("timm/vit_tiny_patch16_224.dino").kind == "ViT backbone"
     assert len(hub.asked) == asked
     with pytest.raises(InputError, match="not in the hub's cache and cannot be fetched: HF_HUB_OFFLINE is set"):
         read_weights("hf-hub:someone/clippy")
@@ -144,7 +144,7 @@ def test_a_run_tells_the_commits_that_it_was_started_with(hub, tmp_path, monkeyp
 def test_a_hub_that_does_not_answer(hub, monkeypatch):
     read_weights("timm/vit_tiny_patch16_224.dino")
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert read_weights("timm/vit_tiny_patch16_224.dino").kind == "DINO backbone"
+    assert read_weights("timm/vit_tiny_patch16_224.dino").kind == "ViT backbone"
     with pytest.raises(InputError, match="someone/clippy") as error:
         read_weights("hf-hub:someone/clippy")
     assert "\n" not in str(error.value)

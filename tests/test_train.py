@@ -16,6 +16,7 @@ import pytest
 
 from clippy_jax import train
 from clippy_jax.config import Config, LossConfig, TaskConfig, WandbConfig, parse
+from clippy_jax.encode_images import encode_images
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators.zero_shot_classification import ZeroShotClassification
 from clippy_jax.run.checkpointing import Checkpointer, restore_arrays
@@ -175,6 +176,36 @@ def test_starts_from_the_weights_of_another_run(config, tmp_path, capsys):
     assert "left at its initialisation" not in capsys.readouterr().out
 
 
+def frozen(config: Config, backbone: pathlib.Path, **fields) -> Config:
+    """A text tower for the image tower of a run, on images of which nothing is left to chance."""
+    config = change(config, "optimizer", freeze=("image",))
+    config = change(config, "init", image=str(backbone))
+    config = change(config, "model", image=dataclasses.replace(config.model.image, patch_dropout=0.0))
+    return change(config, "input", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False, **fields)
+
+
+def test_features_of_a_frozen_tower_train_as_its_images_do(config, tmp_path, capsys):
+    """Also where all tokens are kept, for a projection that is trained; and a stopped run goes on the same."""
+    train_and_evaluate(change(config, "schedule", stop_step=2), tmp_path / "backbone")
+    config = change(config, "schedule", stop_step=6)
+    config = change(
+        config, "model", image_projection=True, text=dataclasses.replace(config.model.text, embedding_width=24)
+    )
+    train_and_evaluate(frozen(config, tmp_path / "backbone"), tmp_path / "images")
+    folder = {"image_features": str(tmp_path / "features"), "image_features_dtype": "float32"}
+    features = frozen(config, tmp_path / "backbone", **folder)
+    encode_images(features)
+    capsys.readouterr()
+    train_and_evaluate(change(features, "schedule", stop_step=3), tmp_path / "run")
+    train_and_evaluate(features, tmp_path / "run")
+    assert "continuing after step 3" in capsys.readouterr().out
+    losses, expected = losses_of(tmp_path / "run"), losses_of(tmp_path / "images")
+    assert losses.keys() == expected.keys() == set(range(1, 7))
+    np.testing.assert_allclose(list(losses.values()), list(expected.values()), rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="features of something else: digest of the image tower's weights is sha256:"):
+        train_and_evaluate(change(features, "init", image=""), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("group", "fields", "message"),
     [
@@ -237,11 +268,13 @@ def test_every_field_of_the_configuration_is_read_by_a_run(config, data, tmp_pat
         init=lambda **_: types.SimpleNamespace(id="7", log=lambda *_, **__: None, finish=lambda: None), Error=OSError
     )
     monkeypatch.setitem(sys.modules, "wandb", wandb)
+    features = frozen(config, tmp_path, image_features=str(tmp_path / "features"))
     kinds = dataclasses_in(Config) - {LossConfig} | {loss}
     for kind in kinds:
         monkeypatch.setattr(kind, "__getattribute__", recording)
     train_and_evaluate(config, tmp_path)
     train_and_evaluate(config, tmp_path)  # what a run reads when it goes on counts, too
+    encode_images(features)
     monkeypatch.undo()
     fields = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
     assert len(fields) > 70 and fields - read == {(loss, "temperature")}

@@ -1,7 +1,8 @@
 """One image-caption pair as it lies in a data set, and what is raised and counted where it cannot be used."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 _NAMES = 3  # that a message shows
@@ -79,6 +80,23 @@ class Source(Protocol):
         """Samples that come over a network, all of these at the same time; none where reading one by one is as fast."""
         return {}
 
+    def images_digest(self) -> str:
+        """Tells other images, or the same in another order, from these; wherever they lie, and whatever the captions
+        say."""
+        ...
+
+    def without_images(self) -> "Source":
+        """The same whose samples may have no bytes of an image, where that saves reading them."""
+        return self
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """SHA-256 of texts in their order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{text}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
 
 class Concatenation(Source):
     """Several sources as one: the samples of the first, then those of the second, ..."""
@@ -109,6 +127,14 @@ class Concatenation(Source):
             samples |= {first + index: sample for index, sample in source.read_ahead(inside).items()}
             first += len(source)
         return samples
+
+    def images_digest(self) -> str:
+        """As `Source` does: those of all sources, one after the other."""
+        return digest_of(f"{len(source)} {source.images_digest()}" for source in self.sources)
+
+    def without_images(self) -> "Source":
+        """As `Source` does."""
+        return Concatenation([source.without_images() for source in self.sources])
 
     def _find(self, index: int) -> tuple[Source, int]:
         for source in self.sources:

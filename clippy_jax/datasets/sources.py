@@ -75,6 +75,10 @@ class SyntheticSource(Source):
         words = (_WORDS[(index // (i + 1)) % len(_WORDS)] for i in range(3 + index % 8))
         return Sample(self._images[index % _IMAGES], " ".join(words))
 
+    def images_digest(self) -> str:
+        """As `Source` does."""
+        return SYNTHETIC
+
     def name(self, index: int) -> str:
         """Where a sample lies, for messages."""
         return f"synthetic[{index}]"

@@ -1,6 +1,7 @@
 """Tables of image paths and captions as a source, in the forms in which people keep them."""
 
 import collections
+import copy
 import csv
 import itertools
 import os
@@ -10,7 +11,7 @@ from typing import IO
 
 from clippy_jax.datasets import patterns
 from clippy_jax.datasets.open_files import read_whole
-from clippy_jax.datasets.sample import BadCounts, Sample, Source
+from clippy_jax.datasets.sample import BadCounts, Sample, Source, digest_of
 from clippy_jax.errors import InputError, reading
 
 ENDINGS = (".csv", ".tsv", ".txt")
@@ -42,6 +43,7 @@ class TableSource(Source):
         self.paths: list[str] = []
         self.captions: list[str] = []
         self.left_out = BadCounts()
+        self._opens_images = True
         names = tuple(
             (name,) if name else usual
             for name, usual in ((image_column, IMAGE_COLUMNS), (caption_column, CAPTION_COLUMNS))
@@ -84,7 +86,18 @@ class TableSource(Source):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(read_whole(self.path(index), self.folder), self.captions[index])
+        image = read_whole(self.path(index), self.folder) if self._opens_images else b""
+        return Sample(image, self.captions[index])
+
+    def images_digest(self) -> str:
+        """As `Source` does: by the names of the files."""
+        return digest_of(map(os.path.basename, self.paths))
+
+    def without_images(self) -> "TableSource":
+        """As `Source` does: no image file is opened."""
+        captions = copy.copy(self)
+        captions._opens_images = False
+        return captions
 
     def name(self, index: int) -> str:
         """Where a sample lies, for messages."""

@@ -1,5 +1,6 @@
 """Writing an ONNX graph node by node; a value is the name of what a node gives."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,12 @@ class Graph:
         weights = self.node("Softmax", change_logits(logits), axis=-1)
         mixed = self.node("MatMul", weights, split(value, (0, 2, 1, 3)))
         return self.node("Reshape", self.node("Transpose", mixed, perm=(0, 2, 1, 3)), [0, 0, heads * head_width])
+
+    def tanh_gelu(self, x: str) -> str:
+        """The GELU by its tanh approximation."""
+        cube = self.node("Mul", self.node("Mul", self.node("Mul", x, x), x), 0.044715)
+        inner = self.node("Mul", self.node("Add", x, cube), math.sqrt(2 / math.pi))
+        return self.node("Mul", self.node("Mul", x, self.node("Add", self.node("Tanh", inner), 1.0)), 0.5)
 
     def l2_normalise(self, x: str) -> str:
         """Vectors of length 1 along the last axis; zero stays zero."""

@@ -1,6 +1,5 @@
 """The text tower in ONNX: `CLIPpy.encode_text` (`models/clippy.py`, `models/t5.py`), in float32."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,7 +86,7 @@ def _block(
     hidden = graph.linear(normed, f"{name}/mlp_in", block["mlp_in"])
     if config.gated_mlp:
         gate = graph.linear(normed, f"{name}/mlp_gate", block["mlp_gate"])
-        hidden = graph.node("Mul", _tanh_gelu(graph, gate), hidden)
+        hidden = graph.node("Mul", graph.tanh_gelu(gate), hidden)
     else:
         hidden = graph.node("Relu", hidden)
     return graph.node("Add", words, graph.linear(hidden, f"{name}/mlp_out", block["mlp_out"]))
@@ -97,9 +96,3 @@ def _rms_norm(graph: Graph, x: str, name: str, norm: Mapping[str, Any]) -> str:
     square = graph.node("ReduceMean", graph.node("Mul", x, x), [-1], keepdims=1)
     x = graph.node("Div", x, graph.node("Sqrt", graph.node("Add", square, 1e-6)))
     return graph.node("Mul", x, graph.parameter(f"{name}/scale", norm["scale"]))
-
-
-def _tanh_gelu(graph: Graph, x: str) -> str:
-    cube = graph.node("Mul", graph.node("Mul", graph.node("Mul", x, x), x), 0.044715)
-    inner = graph.node("Mul", graph.node("Add", x, cube), math.sqrt(2 / math.pi))
-    return graph.node("Mul", graph.node("Mul", x, graph.node("Add", graph.node("Tanh", inner), 1.0)), 0.5)

@@ -86,7 +86,7 @@ class Model:
         self, images: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"] | Image | Sequence[Image]
     ) -> Float[Array, "B heads h w"]:
         """What the CLS token pays to each patch in the last block, head by head; the rest it pays to itself and
-        to registers.
+        to registers. With a MAP head, what this pays to each patch.
 
         Takes and refuses what `encode_image` does.
         """
@@ -214,7 +214,7 @@ def _attention(
 ) -> Float[Array, "B heads h w"]:
     weights = CLIPpy(config).apply({"params": params}, images, method="attention")
     grid = (images.shape[1] // config.image.patch_size, images.shape[2] // config.image.patch_size)
-    return weights[:, :, 0, 1 + config.image.registers :].reshape(*weights.shape[:2], *grid)
+    return weights[:, :, 0, config.image.special_tokens :].reshape(*weights.shape[:2], *grid)
 
 
 @functools.partial(jax.jit, static_argnums=0)

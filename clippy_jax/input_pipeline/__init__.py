@@ -19,7 +19,8 @@ def training_dataset(
 
     Element k is this process's part of the global batch of step `start_step` + k, a named tuple of
 
-        images: uint8 [batch_size / process_count, image_size, image_size, 3]
+        images: uint8 [batch_size / process_count, image_size, image_size, 3], or the rows of
+            `config.image_features`
         tokens: int32 [batch_size / process_count, text_length], EOS (1) at the end of each text, then 0
 
     A function of the configuration, the data and the step alone: it is shuffled anew every epoch, repeats for ever

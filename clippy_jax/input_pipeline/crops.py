@@ -27,7 +27,8 @@ def random_resized_crop(
     """The box that torchvision's `RandomResizedCrop` would cut, from given random numbers.
 
     Ten times a share of the area and a logarithmically uniform aspect ratio are drawn; the first rectangle that fits
-    is placed at random. If none fits, it is the largest central one with an allowed aspect ratio.
+    is placed at random. If none fits, it is the largest central one with an allowed aspect ratio. With (1, 1) for both
+    ranges nothing is drawn: it is the largest central square.
 
     Args:
       height, width: of the photo in pixels.
@@ -36,7 +37,7 @@ def random_resized_crop(
       uniforms: `UNIFORMS` numbers in [0, 1): (area, ratio) for each attempt, then the vertical and horizontal place.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    for attempt in range(ATTEMPTS):
+    for attempt in range(0 if scale == ratio == (1, 1) else ATTEMPTS):
         area = height * width * (scale[0] + uniforms[2 * attempt] * (scale[1] - scale[0]))
         aspect = math.exp(low + uniforms[2 * attempt + 1] * (high - low))
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

@@ -1,15 +1,16 @@
-"""The assembled training input: from the configuration to batches of uint8 images and token ids.
+"""The assembled training input: from the configuration to batches of uint8 images, or features of them, and token ids.
 
 The global batch of step k is a function of the configuration, the data set and k alone. A process makes its part of
 it by random access, so nothing has to be remembered to continue at any step, with any number of processes, and no
 shard, worker or epoch ever runs dry.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, UInt8
+from jaxtyping import Float, Float64, Int32, UInt8
 
 from clippy_jax.config import InputConfig
 from clippy_jax.datasets.sample import BadCounts, BadSample, Sample
@@ -18,6 +19,7 @@ from clippy_jax.errors import InputError
 from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.input_pipeline import captions, crops, engine, images
 from clippy_jax.input_pipeline.accounts import Account, Accounts, row_digest
+from clippy_jax.input_pipeline.image_features import ImageFeatures
 from clippy_jax.input_pipeline.order import Order
 from clippy_jax.input_pipeline.substitutes import Substitutes
 from clippy_jax.input_pipeline.tokenizer import load_tokenizer
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 
 _UNIFORMS = 24  # random numbers per slot: a crop and a flip, rounded up to a multiple of Philox's 4
 _FLIP = crops.UNIFORMS
+NO_CHANCE = (0.0,) * _UNIFORMS  # for images of which nothing is left to chance
 
 
 class Batch(NamedTuple):
     """This process's part of a global batch, B = batch_size / process_count, L = text_length."""
 
-    images: UInt8[np.ndarray, "B H W 3"]
+    images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B T D"]  # or features of them (`image_features.py`)
     tokens: Int32[np.ndarray, "B L"]
 
 
@@ -51,6 +54,7 @@ class TrainingInput:
       left_out: samples that have not, by cause.
       steps_per_epoch: whole global batches in the data set.
       tokenizer: what the captions are encoded with.
+      features: what is read in the place of images, if `config.image_features` says so.
     """
 
     def __init__(self, config: InputConfig, process_index: int = 0, process_count: int = 1):
@@ -71,6 +75,10 @@ class TrainingInput:
                 f"{f' (left out: {self.left_out})' if self.left_out else ''}, fewer than "
                 f"config.input.batch_size={config.batch_size}"
             )
+        self.features = None
+        if config.image_features:
+            self.features = ImageFeatures(config, self._source)
+            self._source = self._source.without_images()
         self._order = Order(self.num_samples, config.batch_size, config.seed)
         self.steps_per_epoch = self._order.steps_per_epoch
         self._local_batch = config.batch_size // process_count
@@ -119,10 +127,17 @@ class TrainingInput:
     def _parallel_batches(
         self, make: Callable[[int, slice], Batch], start_step: int, num_steps: int | None, batch_size: int
     ) -> engine.ParallelBatches:
-        tf, size = import_tensorflow(), self._config.image_size
-        row = Batch(tf.TensorSpec((size, size, 3), tf.uint8), tf.TensorSpec((self._config.text_length,), tf.int32))
+        tf = import_tensorflow()
+        row = Batch(tf.TensorSpec(*self._image), tf.TensorSpec((self._config.text_length,), tf.int32))
         end = None if num_steps is None else start_step + num_steps
         return engine.ParallelBatches(make, start_step, end, batch_size, row)
+
+    @property
+    def _image(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type of what a sample's image, or its features, make."""
+        if self.features:
+            return self.features.shape, self.features.dtype
+        return (self._config.image_size, self._config.image_size, 3), np.dtype(np.uint8)
 
     def _make(self, step: int, rows: slice) -> Batch:
         """Makes some rows of this process's part of a step's batch."""
@@ -135,7 +150,8 @@ class TrainingInput:
         """Makes the rows of slots first to last of a step's global batch."""
         wanted = self._order.indices(step)[first:last].tolist()
         uniforms = slot_uniforms(self._config.seed, step, first, last).tolist()
-        pixels = engine.empty_bytes((last - first, self._config.image_size, self._config.image_size, 3))
+        shape, dtype = self._image
+        made = engine.empty_bytes((last - first, math.prod(shape) * dtype.itemsize)).view(dtype).reshape(-1, *shape)
         texts, indices, digest, bad = [], [], 0, BadCounts()
         ahead = self._source.read_ahead(wanted)
 
@@ -144,30 +160,38 @@ class TrainingInput:
             def load(index: int, slot: int = slot, numbers: list[float] = numbers) -> tuple:
                 return self._load(ahead.get(index) or self._source[index], index, slot, numbers)
 
-            pixels[i], text, index, of_row = self._substitutes.load(load, wanted[i], step, slot, bad)
+            made[i], text, index, of_row = self._substitutes.load(load, wanted[i], step, slot, bad)
             texts.append(text)
             indices.append(index)
             digest += of_row
-        return _Rows(Batch(pixels, self.tokenizer.encode(texts, self._config.text_length)), indices, digest, bad)
+        return _Rows(Batch(made, self.tokenizer.encode(texts, self._config.text_length)), indices, digest, bad)
 
-    def _load(
-        self, sample: Sample, index: int, slot: int, uniforms: list[float]
-    ) -> tuple[UInt8[np.ndarray, "H W 3"], str, int, int]:
-        """The image and text that a sample, number `index`, makes in a slot, the index, and the row's digest."""
+    def _load(self, sample: Sample, index: int, slot: int, uniforms: list[float]) -> tuple[np.ndarray, str, int, int]:
+        """The image, or its features, and the text that a sample, number `index`, makes in a slot, the index, and the
+        row's digest."""
         config = self._config
         text = captions.clean(sample.caption) if config.clean_captions else sample.caption
         if not text.strip():
             raise BadSample("captionless")
 
-        def crop(height: int, width: int) -> crops.Box:
-            return crops.random_resized_crop(
-                height, width, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
-            )
-
-        image = images.training_image(sample.image, crop, config.image_size, config.max_pixels)
-        if config.flip and uniforms[_FLIP] < 0.5:
-            image = image[:, ::-1]
+        if self.features:
+            image = self.features[index]
+            sample = Sample(image.tobytes(), sample.caption)
+        else:
+            image = augmented_image(config, sample.image, uniforms)
         return image, text, index, row_digest(slot, index, sample) if config.ledger else 0
+
+
+def augmented_image(config: InputConfig, data: bytes, uniforms: Sequence[float]) -> UInt8[np.ndarray, "H W 3"]:
+    """What a step trains on of an encoded image, from a slot's random numbers; raises `BadSample`."""
+
+    def crop(height: int, width: int) -> crops.Box:
+        return crops.random_resized_crop(
+            height, width, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
+        )
+
+    image = images.training_image(data, crop, config.image_size, config.max_pixels)
+    return image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image
 
 
 def slot_uniforms(seed: int, step: int, first: int, last: int) -> Float64[np.ndarray, "slots uniforms"]:

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from clippy_jax.config import ModelConfig
 from clippy_jax.models.packed_texts import PackedTexts, packs_of_one
-from clippy_jax.models.pooling import place_patches, pool
+from clippy_jax.models.pooling import as_tokens, place_patches, pool, still_needed
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
-from clippy_jax.models.vit import VisionTransformer
+from clippy_jax.models.vit import ImageTokens, VisionTransformer
 
 # CLIP's pixel statistics; the public CLIPpy code uses them although DINO was trained with ImageNet's.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -22,6 +22,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 PIXEL_STATISTICS = {
     "clip": (IMAGE_MEAN, IMAGE_STD),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -57,7 +58,21 @@ class CLIPpy(nn.Module):
 
         With "cls_and_avg" pooling, the first half of a patch embedding is zero (`pooling.place_patches`).
         """
-        tokens = self.image(normalise_pixels(images, self.config.image.pixel_statistics), train=train)
+        return self._embeddings(self.image(self._pixels(images), train=train))
+
+    def image_features(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B T D"]:
+        """What `encode_features` needs of the image tower's tokens; it stays the same while the tower is frozen."""
+        tokens = jax.tree.map(lambda x: x.astype(jnp.float32), self.image(self._pixels(images)))
+        return still_needed(tokens, self.config.pooling, self.config.image_projection)
+
+    def encode_features(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+        """The pooled image embedding that `encode_image` gives, from `image_features`."""
+        return self._embeddings(as_tokens(features))[1]
+
+    def _pixels(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+        return normalise_pixels(images, self.config.image.pixel_statistics)
+
+    def _embeddings(self, tokens: ImageTokens) -> tuple[Float[Array, "B h w D"], Float[Array, "B D"]]:
         if self.config.image_projection:
             tokens = tokens.replace(
                 patches=self.image_projection(tokens.patches), cls=self.image_projection(tokens.cls)
@@ -75,9 +90,11 @@ class CLIPpy(nn.Module):
         return l2_normalise(self.text(texts, train=train).astype(jnp.float32))
 
     def attention(self, images: UInt8[Array, "B H W 3"]) -> Float[Array, "B heads tokens tokens"]:
-        """The attention maps of the image tower's last block: the CLS token, then registers, then patches."""
-        pixels = normalise_pixels(images, self.config.image.pixel_statistics)
-        return self.image(pixels, return_attention=True).attention
+        """The attention maps of the image tower's last block: the CLS token, then registers, then patches.
+
+        With a MAP head, what its one query pays to each patch: [B, heads, 1, patches].
+        """
+        return self.image(self._pixels(images), return_attention=True).attention
 
 
 def normalise_pixels(images: UInt8[Array, "B H W 3"], statistics: str = "clip") -> Float[Array, "B H W 3"]:

@@ -29,6 +29,28 @@ def pool(tokens: ImageTokens, pooling: str) -> Float[Array, "B D"]:
     raise ValueError(f"unknown pooling {pooling!r}")
 
 
+def still_needed(tokens: ImageTokens, pooling: str, image_projection: bool) -> Float[Array, "B T D"]:
+    """What a frozen tower's tokens have to be kept of: as much as `pool` can do of its work before the projection.
+
+    A projection is linear, so a mean may come before it, and a maximum may not: then all tokens are kept, CLS first.
+    """
+    if needs_all_tokens(pooling, image_projection):
+        patches = tokens.patches.reshape(tokens.patches.shape[0], -1, tokens.patches.shape[-1])
+        return jnp.concatenate([tokens.cls[:, None], patches], axis=1)
+    return pool(tokens, pooling).reshape(len(tokens.cls), -1, tokens.cls.shape[-1])
+
+
+def needs_all_tokens(pooling: str, image_projection: bool) -> bool:
+    """Whether `still_needed` are all tokens; otherwise they are one, or two with "cls_and_avg"."""
+    return image_projection and pooling in ("max", "max_with_cls")
+
+
+def as_tokens(kept: Float[Array, "B T D"]) -> ImageTokens:
+    """What `still_needed` has left, for `pool` to make the same of it as of the whole: a mean or maximum over one token
+    is the token."""
+    return ImageTokens(kept[:, None, 1:] if kept.shape[1] > 1 else kept[:, None], kept[:, 0], None)
+
+
 def place_patches(patches: Float[Array, "*batch D"], pooling: str) -> Float[Array, "*batch E"]:
     """Patch tokens where the image embedding holds them: under "cls_and_avg" in its second half, with zeros before.
 

@@ -5,6 +5,7 @@ not agree. The sampling weights are small matrices (14 columns for a ViT trained
 tracing; what is left on the device is one matrix product along each axis.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -21,14 +22,18 @@ def resize_position_embedding(
     grid: tuple[int, int],
     interpolation: Literal["dino", "plain", "antialias"],
 ) -> Float[Array, "1 new_tokens D"]:
-    """Fits a table made for a square grid (CLS entry first) to the patch grid (rows, columns) of another image size.
+    """Fits a table made for a square grid to the patch grid (rows, columns) of another image size.
+
+    Entries beyond those of the grid stand before them, and stay: the CLS token's, where there is one.
 
     `dino` samples at the coordinates of the scale factor (grid + 0.1) / trained grid, as `interpolate_pos_encoding` of
-    DINO's and DINOv2's `vision_transformer.py` does; `plain` uses the true ratio, as transformers does for both;
+    DINO's and DINOv2's `vision_transformer.py` does; `plain` uses the true ratio, as transformers does for them and
+    for SigLIP;
     `antialias` also widens the kernel where the grid shrinks, as DINOv2 with registers does in both. All leave the
     table alone on its own grid.
     """
-    trained = round((table.shape[1] - 1) ** 0.5)
+    trained = math.isqrt(table.shape[1])
+    others = table.shape[1] - trained**2
     if grid == (trained, trained):
         return table
     if interpolation == "antialias":
@@ -36,9 +41,9 @@ def resize_position_embedding(
     else:
         margin = 0.1 if interpolation == "dino" else 0.0
         rows, columns = (bicubic_matrix(trained, size, (size + margin) / trained) for size in grid)
-    patches = table[0, 1:].reshape(trained, trained, -1)
+    patches = table[0, others:].reshape(trained, trained, -1)
     patches = jnp.einsum("hi,wj,ijd->hwd", rows, columns, patches, precision=jax.lax.Precision.HIGHEST)
-    return jnp.concatenate([table[:, :1], patches.reshape(1, grid[0] * grid[1], -1)], axis=1)
+    return jnp.concatenate([table[:, :others], patches.reshape(1, grid[0] * grid[1], -1)], axis=1)
 
 
 def bicubic_matrix(size: int, new_size: int, scale: float) -> Float[np.ndarray, "new_size size"]:

@@ -1,20 +1,20 @@
-"""The image tower: a Vision Transformer with the exact function of DINO, DINOv2 or DINOv3.
+"""The image tower: a Vision Transformer with the exact function of DINO, DINOv2, DINOv3 or SigLIP.
 
 Pre-norm blocks, exact (erf) GELU, a bias on query, key and value, a CLS token and learned positions, as in Caron et
 al., "Emerging Properties in Self-Supervised Vision Transformers" (2021). By configuration, what came later: LayerScale
 and SwiGLU (Oquab et al., DINOv2, 2023), registers (Darcet et al., 2024), rotary positions without a bias on the keys
-(Siméoni et al., DINOv3, 2025).
+(Siméoni et al., DINOv3, 2025), a MAP head in the place of the CLS token (Zhai et al., SigLIP, 2023).
 """
 
 import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, plain_attention
-from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, keep, rematerialised, uniform
+from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, gelu, keep, rematerialised, uniform
+from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
 from clippy_jax.models.rotary_embedding import rotate, rotation
@@ -31,6 +31,9 @@ SIZES = {
     "L/14": dict(width=1024, depth=24, heads=16, mlp_width=4096, patch_size=14),
     "g/14": dict(width=1536, depth=40, heads=24, mlp_width=4096, patch_size=14, gated_mlp=True),
     "L/16": dict(width=1024, depth=24, heads=16, mlp_width=4096, patch_size=16),
+    "So400m/14": dict(width=1152, depth=27, heads=16, mlp_width=4304, patch_size=14),
+    "So400m/16": dict(width=1152, depth=27, heads=16, mlp_width=4304, patch_size=16),
+    "gopt/16": dict(width=1536, depth=40, heads=16, mlp_width=6144, patch_size=16),
 }
 
 # What sets a family apart from DINO, beside its sizes.
@@ -48,6 +51,7 @@ FAMILIES = {
         norm_eps=1e-5,
         pixel_statistics="imagenet",
     ),
+    "siglip": dict(position_interpolation="plain", tanh_gelu=True, map_head=True, pixel_statistics="siglip"),
 }
 
 _INITIALIZER = nn.initializers.truncated_normal(0.02)
@@ -55,7 +59,8 @@ _INITIALIZER = nn.initializers.truncated_normal(0.02)
 
 @flax.struct.dataclass
 class ImageTokens:
-    """The tower's outputs for a batch of images, after its final LayerNorm; registers stay inside.
+    """The tower's outputs for a batch of images, after its final LayerNorm; registers stay inside. With a MAP head,
+    `cls` is what it makes, and `attention` its own [B, heads, 1, patches].
 
     Under patch dropout the grid is gone: the kept patch tokens come as one row, `h` = 1.
     """
@@ -90,14 +95,15 @@ class VisionTransformer(nn.Module):
         tokens = Dense(config.width, name="patch_embedding", dtype=precision.dtype, precision=precision.matmul)(
             _split_into_patches(images, config.patch_size)
         )
-        cls = self.param("cls_token", _INITIALIZER, (1, 1, config.width))
+        has_cls = int(not config.map_head)
+        others = [self.param("cls_token", _INITIALIZER, (1, 1, config.width))] if has_cls else []
         angles = None
         if config.positions == "learned":
-            size = 1 + (config.image_size // config.patch_size) ** 2
+            size = has_cls + (config.image_size // config.patch_size) ** 2
             positions = self.param("position_embedding", _INITIALIZER, (1, size, config.width))
             positions = resize_position_embedding(positions, grid, config.position_interpolation).astype(tokens.dtype)
-            cls = cls.astype(tokens.dtype) + positions[:, :1]
-            tokens = tokens + positions[:, 1:]
+            others = [x.astype(tokens.dtype) + positions[:, :1] for x in others]
+            tokens = tokens + positions[:, has_cls:]
         else:
             angles = jnp.asarray(rotation(grid, config.width // config.heads))[None]
         if train and config.patch_dropout > 0:
@@ -105,7 +111,6 @@ class VisionTransformer(nn.Module):
             tokens = jnp.take_along_axis(tokens, kept, axis=1)
             angles = None if angles is None else jnp.take_along_axis(angles, kept, axis=1)
             grid = (1, tokens.shape[1])
-        others = [cls]
         if config.registers:
             others.append(self.param("register_tokens", _INITIALIZER, (1, config.registers, config.width)))
         others = [jnp.broadcast_to(x.astype(tokens.dtype), (batch, *x.shape[1:])) for x in others]
@@ -120,12 +125,17 @@ class VisionTransformer(nn.Module):
             length=config.depth,
         )
         # The carry holds one attention map, which every block overwrites, so that asking for the last costs one map.
-        attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention else None
+        attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention and has_cls else None
         (tokens, attention), _ = blocks(config, precision, name="blocks")((tokens, attention), angles)
 
         tokens = _layer_norm(config, precision, "norm")(tokens)
-        patches = tokens[:, 1 + config.registers :].reshape(batch, *grid, config.width)
-        return ImageTokens(patches=patches, cls=tokens[:, 0], attention=attention)
+        patches = tokens[:, config.special_tokens :]
+        if has_cls:
+            cls = tokens[:, 0]
+        else:
+            cls, weights = MapHead(config, precision, name="map_head")(patches)
+            attention = weights if return_attention else None
+        return ImageTokens(patches.reshape(batch, *grid, config.width), cls, attention)
 
 
 class Block(nn.Module):
@@ -174,22 +184,13 @@ class Block(nn.Module):
             gate, hidden = jnp.split(dense(norm("norm2")(tokens), 2 * config.mlp_width, "mlp_in"), 2, axis=-1)
             hidden = nn.silu(gate) * hidden
         else:
-            hidden = gelu(dense(norm("norm2")(tokens), config.mlp_width, "mlp_in"))
+            hidden = gelu(dense(norm("norm2")(tokens), config.mlp_width, "mlp_in"), config.tanh_gelu)
         tokens = tokens + scaled(dense(hidden, width, "mlp_out"), "layer_scale2")
         return (tokens, None if attention is None else weights), None
 
 
 def _layer_norm(config: ImageTowerConfig, precision: Precision, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=config.norm_eps, use_fast_variance=False, dtype=precision.dtype, name=name)
-
-
-def gelu(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """The exact GELU, by the error function in float32, as PyTorch computes it.
-
-    `nn.gelu` goes by its complement, which keeps digits of values that nearly vanish, and takes a CPU longer.
-    """
-    wide = x.astype(jnp.float32)
-    return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
 def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Array, "B N values"]:

@@ -24,11 +24,12 @@ from clippy_jax.training.schedule import learning_rate
 from clippy_jax.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
+Images = UInt8[Array, "B H W 3"] | Float[Array, "B T D"]  # or what is left of them by a frozen tower
 
 
 def make_loss_gradient(
     config: Config, mesh: Mesh
-) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[Float[Array, ""], dict[str, Any]]]:
+) -> Callable[[TrainState, Images, PackedTexts], tuple[Float[Array, ""], dict[str, Any]]]:
     """(state, images, texts) → (loss, its gradient for the parameters that are trained), as a step takes it.
 
     The losses that send embeddings around need to know the devices: `mesh`.
@@ -41,6 +42,8 @@ def make_loss_gradient(
             return model.apply({"params": params}, inputs, train=True, rngs={"dropout": key}, method=method)
 
     def encode_images(params, images, key):
+        if images.ndim == 3:  # features of a frozen tower (`input_pipeline/image_features.py`)
+            return model.apply({"params": params}, images, method="encode_features")
         return encode("encode_image", params, images, key)[1]
 
     def encode_texts(params, texts, key):
@@ -67,7 +70,7 @@ def make_loss_gradient(
 
 def make_train_step(
     config: Config, mesh: Mesh
-) -> Callable[[TrainState, UInt8[Array, "B H W 3"], PackedTexts], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Images, PackedTexts], tuple[TrainState, Metrics]]:
     """The step function of a run: (state, images, texts) → (state, metrics).
 
     With `config.skip_nonfinite_updates`, a loss or gradient norm that is not finite leaves parameters and moments as

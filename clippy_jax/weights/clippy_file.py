@@ -53,7 +53,7 @@ def write_clippy_safetensors(path: str, checkpoint: Checkpoint) -> None:
 
 
 def write_dino(path: str, checkpoint: Checkpoint) -> None:
-    """Writes the image tower alone as the flat file of its family: DINO's, DINOv2's or DINOv3's.
+    """Writes the image tower alone as the flat file of its family, for SigLIP as transformers names it.
 
     Raises:
       InputError: PyTorch is not installed.

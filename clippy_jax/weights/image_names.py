@@ -1,6 +1,7 @@
 """The conversion table of the image tower, for every family that it can be, and the names that others give the same.
 
-The names of the table are those of the original repositories: DINO's, DINOv2's and DINOv3's `vision_transformer.py`.
+The names of the table are those of the original repositories, DINO's, DINOv2's and DINOv3's `vision_transformer.py`,
+and for SigLIP, whose original is no PyTorch, those of timm.
 """
 
 import re
@@ -16,16 +17,18 @@ from clippy_jax.weights.rules import LAYER, PATCHES, QUERY_VALUE, Rule, layer_no
 
 
 class ImageParts(NamedTuple):
-    """What the parameters of an image tower have beyond DINO's; `rotary` is what sets DINOv3 apart."""
+    """What an image tower's parameters have beyond DINO's; `rotary` sets DINOv3 apart, `map_head` SigLIP."""
 
     layer_scale: bool = False
     registers: bool = False
     gated_mlp: bool = False
     rotary: bool = False
+    map_head: bool = False
 
     @staticmethod
     def of_config(config: ImageTowerConfig) -> "ImageParts":
-        return ImageParts(config.layer_scale, config.registers > 0, config.gated_mlp, config.positions == "rotary")
+        rotary = config.positions == "rotary"
+        return ImageParts(config.layer_scale, config.registers > 0, config.gated_mlp, rotary, config.map_head)
 
     @staticmethod
     def of_keys(keys: Iterable[str], prefix: str = "") -> "ImageParts":
@@ -41,6 +44,7 @@ class ImageParts(NamedTuple):
             rotary or has("register_tokens$"),
             has(r"blocks\.\d+\.mlp\.w12\."),
             rotary,
+            has(r"attn_pool\."),
         )
 
 
@@ -56,8 +60,17 @@ def image_rules(parts: ImageParts = DINO) -> tuple[Rule, ...]:
         qkv = (qkv[0], Rule(f"{block}.attn.qkv.bias", "blocks/query_value/bias", QUERY_VALUE))
     mlp_in, mlp_out = ("w12", "w3") if parts.gated_mlp else ("fc1", "fc2")
     scales = [Rule(f"{block}.ls{i}.gamma", f"blocks/layer_scale{i}/scale") for i in (1, 2) if parts.layer_scale]
+    map_head = (
+        Rule("attn_pool.latent", "map_head/probe"),
+        *linear("attn_pool.q", "map_head/query"),
+        *linear("attn_pool.kv", "map_head/key_value"),
+        *linear("attn_pool.proj", "map_head/projection"),
+        *layer_norm("attn_pool.norm", "map_head/norm"),
+        *linear("attn_pool.mlp.fc1", "map_head/mlp_in"),
+        *linear("attn_pool.mlp.fc2", "map_head/mlp_out"),
+    )
     return (
-        Rule("cls_token", "cls_token"),
+        *(() if parts.map_head else (Rule("cls_token", "cls_token"),)),
         *(() if parts.rotary else (Rule("pos_embed", "position_embedding"),)),
         *((registers,) if parts.registers else ()),
         Rule("patch_embed.proj.weight", "patch_embedding/kernel", PATCHES),
@@ -71,13 +84,16 @@ def image_rules(parts: ImageParts = DINO) -> tuple[Rule, ...]:
         *linear(f"{block}.mlp.{mlp_out}", "blocks/mlp_out"),
         *scales[1:],
         *layer_norm("norm", "norm"),
+        *(map_head if parts.map_head else ()),
     )
 
 
 def original_tensors(params: Mapping[str, Any], config: ImageTowerConfig) -> dict[str, np.ndarray]:
-    """An image tower as the original repository of its family loads it strictly: its parameters, and what the modules
-    there hold beside them."""
+    """An image tower as the original repository of its family, or transformers for SigLIP, loads it strictly: its
+    parameters, and what the modules there hold beside them."""
     tensors = to_torch(params, image_rules(ImageParts.of_config(config)))
+    if config.map_head:
+        return _as_siglip(tensors)
     if config.gated_mlp and config.positions == "rotary":  # DINOv3 has the two halves apart
         for key in [key for key in tensors if ".mlp.w12." in key]:
             halves = np.split(tensors.pop(key), 2)
@@ -92,7 +108,10 @@ def original_tensors(params: Mapping[str, Any], config: ImageTowerConfig) -> dic
 
 
 # What is no parameter of the tower: it is trained with it or follows from its sizes.
-_UNUSED = re.compile(r"pooler\.|mask_token$|rope_embed\.periods$|local_cls_norm\.|blocks\.\d+\.attn\.qkv\.bias_mask$")
+_UNUSED = re.compile(
+    r"pooler\.|mask_token$|rope_embed\.periods$|local_cls_norm\.|blocks\.\d+\.attn\.qkv\.bias_mask$"
+    r"|embeddings\.position_ids$"
+)
 
 # The training code of DINOv2 puts the blocks into groups, but counts them through.
 _GROUP = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
@@ -127,12 +146,69 @@ _TRANSFORMERS = tuple(
 _JOINED = {"attn.qkv": ("attn.q", "attn.k", "attn.v"), "mlp.w12": ("mlp.w1", "mlp.w2")}
 
 
+# The names of the table and what transformers calls the same in its SigLIP: how a key begins, or ".a part in a block.".
+_SIGLIP = (
+    ("patch_embed.proj.", "embeddings.patch_embedding."),
+    ("pos_embed", "embeddings.position_embedding.weight"),
+    ("blocks.", "encoder.layers."),
+    (".norm1.", ".layer_norm1."),
+    (".norm2.", ".layer_norm2."),
+    (".attn.q.", ".self_attn.q_proj."),
+    (".attn.k.", ".self_attn.k_proj."),
+    (".attn.v.", ".self_attn.v_proj."),
+    (".attn.proj.", ".self_attn.out_proj."),
+    ("norm.", "post_layernorm."),
+    ("attn_pool.latent", "head.probe"),
+    ("attn_pool.qkv.", "head.attention.in_proj_"),
+    ("attn_pool.proj.", "head.attention.out_proj."),
+    ("attn_pool.norm.", "head.layernorm."),
+    ("attn_pool.mlp.", "head.mlp."),
+)
+
+
+def _renamed(key: str, names: Iterable[tuple[str, str]]) -> str:
+    for old, new in names:
+        if old.startswith("."):
+            key = key.replace(old, new)
+        elif key.startswith(old):
+            return _renamed(new + key[len(old) :], [pair for pair in names if pair[0].startswith(".")])
+    return key
+
+
+def _of_siglip(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of transformers' SigLIP under the names of the table, but queries, keys and values of the blocks."""
+    renamed = {_renamed(key, [(theirs, ours) for ours, theirs in _SIGLIP]): value for key, value in tensors.items()}
+    if "pos_embed" in renamed:
+        renamed["pos_embed"] = renamed["pos_embed"][None]
+    for kind in ("weight", "bias"):
+        if (whole := renamed.pop(f"attn_pool.qkv.{kind}", None)) is not None:
+            width = len(whole) // 3
+            renamed |= {f"attn_pool.q.{kind}": whole[:width], f"attn_pool.kv.{kind}": whole[width:]}
+    return renamed
+
+
+def _as_siglip(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of the table as transformers' `SiglipVisionModel` has them."""
+    split = {}
+    for key, value in tensors.items():
+        if ".attn.qkv." in key:
+            split |= {key.replace(".qkv.", f".{part}."): third for part, third in zip("qkv", np.split(value, 3))}
+        elif key.startswith("attn_pool.q."):
+            whole = np.concatenate([value, tensors[key.replace(".q.", ".kv.")]])
+            split[key.replace(".q.", ".qkv.")] = whole
+        elif not key.startswith("attn_pool.kv."):
+            split[key] = value[0] if key == "pos_embed" else value
+    return {_renamed(key, _SIGLIP): value for key, value in split.items()}
+
+
 def with_table_names(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
     """An image tower's tensors under the names of the table, whatever they come under, without what is no parameter.
 
     Raises:
       InputError: the tower has rotary positions, but with other wavelengths or with biases on its keys.
     """
+    if "embeddings.patch_embedding.weight" in tensors:
+        tensors = _of_siglip(tensors)
     from_transformers = any(key.startswith("embeddings.") for key in tensors)
     renamed = {}
     for key, value in tensors.items():

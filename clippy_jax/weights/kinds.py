@@ -18,7 +18,7 @@ class Kind(enum.StrEnum):
     CONVERTED = "converted folder"
     SENTENCE_T5 = "Sentence-T5 folder"
     CLIPPY = "CLIPpy checkpoint"
-    DINO = "DINO backbone"
+    BACKBONE = "ViT backbone"
 
 
 # What a folder of each kind has in it.
@@ -37,12 +37,12 @@ _OPTIMIZER = "optimizer.safetensors"
 _SETTINGS = re.compile(r"(?:(?:\d+_\w+|tokenizer)/)?(?:[^/]+\.json|spiece\.model)")
 _WITH_TENSORS = re.compile(r"(?:\d+_\w+)?")  # folders: the root, and those of sentence-transformers' modules
 
-# Names that only one kind of state dict has, and what transformers calls DINO's.
+# Names that only one kind of state dict has, and what transformers calls those of backbones.
 _NAMES = {
     Kind.CLIPPY: re.compile(r"(?:visual\.trunk|text\.[02])\."),
-    Kind.DINO: re.compile(
+    Kind.BACKBONE: re.compile(
         r"(?:patch_embed\.proj|blocks\.\d+\.(?:norm1|attn\.qkv)"
-        r"|embeddings\.patch_embeddings|(?:encoder\.layer|layers)\.\d+\.layernorm_before)\."
+        r"|embeddings\.patch_embeddings?|(?:encoder\.layer|layers)\.\d+\.layernorm_before)\."
     ),
 }
 
@@ -148,7 +148,7 @@ def kind_of_keys(keys: Iterable[str], network: str, source: str) -> tuple[Kind, 
     advice = f"; give the whole {folder} instead of a file in it" if folder else ""
     beginnings = sorted({key.partition(".")[0] for key in keys})
     raise InputError(
-        f"{source} is none of the weights known here (a {Kind.DINO}, a {Kind.CLIPPY}, a {Kind.SENTENCE_T5}): "
+        f"{source} is none of the weights known here (a {Kind.BACKBONE}, a {Kind.CLIPPY}, a {Kind.SENTENCE_T5}): "
         f"its keys begin with {', '.join(beginnings[:5])}{advice}"
     )
 

@@ -113,7 +113,8 @@ def initialise(
     Args:
       params: the parameter tree of `config`, in host memory; it is not changed.
       config: the model.
-      image: a DINO, DINOv2 or DINOv3 checkpoint for the image tower, or a whole CLIPpy to take it of; "" for none.
+      image: a DINO, DINOv2, DINOv3 or SigLIP checkpoint for the image tower, or a whole CLIPpy to take it of; "" for
+        none.
       text: a sentence-transformers folder for the text tower, or a whole CLIPpy to take it of; "" for none. Its head is
         left where the model's embeddings are of another width.
       clippy: a CLIPpy file, converted folder or workdir for everything; "" for none. Each may be a name on the hub.
@@ -129,7 +130,7 @@ def initialise(
     if image:
         tower = _read_tower("image", image, "config.init.image")
         # A DINO file does not tell its heads.
-        free = (*_FREE, "heads") if tower.kind == Kind.DINO else _FREE
+        free = (*_FREE, "heads") if tower.kind == Kind.BACKBONE else _FREE
         _check_same(tower.config, config.image, free, image, "config.model.image")
         loaded["image"] = tower.params
     if text:
@@ -173,7 +174,7 @@ def _read_tower(
         config = getattr(checkpoint.config, part)
         return _Tower(kind, checkpoint.params[part], config, Differences((), (), ()), checkpoint.tokenizer)
     weights = read_weights(path, network)
-    own = Kind.DINO if part == "image" else Kind.SENTENCE_T5
+    own = Kind.BACKBONE if part == "image" else Kind.SENTENCE_T5
     if weights.kind not in (own, Kind.CLIPPY):
         raise InputError(f"{flag}: {path} is a {weights.kind}; a {own} is wanted, or a whole CLIPpy to take it of")
     params, wrong = weights.to_params(allow_partial)

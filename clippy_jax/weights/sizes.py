@@ -1,5 +1,6 @@
 """The sizes of a model, read off the shapes of its parameters (`rules.flax_shapes`)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,8 @@ from clippy_jax.models import vit
 def image_sizes(shapes: Mapping[str, Any], source: str) -> ImageTowerConfig:
     """The ViT that has these parameters, with what its family has beside them (`vit.FAMILIES`).
 
-    Weights do not tell the number of heads: it is that of DINO's ViT of the same width, or one per 64 features. Those
-    with rotary positions do not tell the size of their images: it is taken for 224 pixels.
+    Weights do not tell the number of heads: it is that of the published ViT of the same widths, or one per 64 features.
+    Those with rotary positions do not tell the size of their images: it is taken for 224 pixels.
 
     Raises:
       KeyError, ValueError: a parameter that tells a size is missing or has not as many dimensions as it should.
@@ -27,10 +28,13 @@ def image_sizes(shapes: Mapping[str, Any], source: str) -> ImageTowerConfig:
         family, grid = "dinov3", 224 // patch_size
     else:
         _, positions, _ = shapes["position_embedding"]
-        grid = round((positions - 1) ** 0.5)
+        grid = math.isqrt(positions)
         family = "dino" if "layer_scale1" not in blocks else "dinov2 with registers" if registers else "dinov2"
+        family = "siglip" if "map_head" in shapes else family
     depth, mlp_width, _ = blocks["mlp_out"]["kernel"]
-    heads = {size["width"]: size["heads"] for size in vit.SIZES.values()}.get(width, max(1, width // 64))
+    published = {(size["width"], size["mlp_width"]): size["heads"] for size in vit.SIZES.values()}
+    published = {wide: heads for (wide, _), heads in published.items()} | published
+    heads = published.get((width, mlp_width), published.get(width, max(1, width // 64)))
     if width % heads:
         raise InputError(f"{source} has {width} features a token, from which the number of heads cannot be told")
     return ImageTowerConfig(

@@ -108,10 +108,10 @@ def _public_names(tensors: Mapping[str, np.ndarray], network: Network, path: str
     if len(unwrapped) != len(tensors):
         raise InputError(f"{path} holds some tensors twice, with and without the prefix of a wrapper; remove one")
     kind, prefix = kind_of_keys(unwrapped, network, path)
-    if kind == Kind.DINO:
+    if kind == Kind.BACKBONE:
         unwrapped = {key: value for key, value in unwrapped.items() if key.startswith(prefix)}
     unwrapped = {key.removeprefix(prefix): value for key, value in unwrapped.items()}
-    if kind == Kind.DINO:
+    if kind == Kind.BACKBONE:
         return kind, with_table_names(unwrapped, path)
     # sentence-transformers 6 has renamed the module.
     return kind, {key.replace("text.0.model.", "text.0.auto_model.", 1): value for key, value in unwrapped.items()}

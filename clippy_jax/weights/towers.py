@@ -73,8 +73,8 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     """Reads any of the PyTorch weights that we know.
 
     Args:
-      path: a file of a DINO, DINOv2 or DINOv3 backbone or a CLIPpy, a sentence-transformers folder, a folder of
-        transformers' or timm's ViT, or the name of one of these on the Hugging Face hub.
+      path: a file of a DINO, DINOv2, DINOv3 or SigLIP backbone or of a CLIPpy, a sentence-transformers folder, a
+        folder of transformers' or timm's ViT, or the name of one of these on the Hugging Face hub.
       network: which of the two networks in a DINO training checkpoint.
 
     Raises:
@@ -88,9 +88,9 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
         config = dataclasses.replace(_sizes(text_sizes, tensors, rules, path), **settings)
         return TorchWeights(path, kind, tensors, rules, config)
     if kind:
-        raise InputError(f"{path} is a {kind}; a {Kind.DINO}, {Kind.CLIPPY} or {Kind.SENTENCE_T5} is wanted")
+        raise InputError(f"{path} is a {kind}; a {Kind.BACKBONE}, {Kind.CLIPPY} or {Kind.SENTENCE_T5} is wanted")
     kind, tensors, saved_with = read_state_dict(path, network)
-    if kind == Kind.DINO:
+    if kind == Kind.BACKBONE:
         rules = image_rules(ImageParts.of_keys(tensors))
         return TorchWeights(path, kind, tensors, rules, _sizes(image_sizes, tensors, rules, path))
     parts = ImageParts.of_keys(tensors, IMAGE_PREFIX)

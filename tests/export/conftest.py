@@ -21,7 +21,7 @@ def random_params(config, seed=0):
             return 1 + 0.2 * noise
         if name == "kernel":
             return noise * leaf.shape[-2] ** -0.5
-        return noise * (1.0 if name in ("embedding", "cls_token", "position_embedding") else 0.2)
+        return noise * (1.0 if name in ("embedding", "cls_token", "position_embedding", "probe") else 0.2)
 
     images, tokens = np.zeros((1, *2 * (config.image.patch_size,), 3), np.uint8), np.ones((1, 4), np.int32)
     shapes = jax.eval_shape(CLIPpy(config).init, jax.random.key(0), images, tokens)["params"]

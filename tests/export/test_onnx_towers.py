@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clippy_jax.config import ModelConfig
-from clippy_jax.errors import InputError
+from clippy_jax.models import vit
 from clippy_jax.models.clippy import CLIPpy
 from tests.export.conftest import random_params
 from tests.models import configurations
@@ -37,21 +37,18 @@ SIZES = ((3, 64, 64), (1, 64, 96), (2, 112, 80), (2, 16, 16))
 
 
 @pytest.mark.parametrize(
-    "pooling, interpolation, image_projection, sizes",
+    "pooling, family, image_projection, sizes",
     [
         ("max", "dino", False, SIZES),
-        ("max_with_cls", "plain", True, SIZES),
+        ("max_with_cls", "siglip", True, SIZES),
         ("avg", "dino", False, SIZES[:1]),
-        ("cls", "dino", True, SIZES[:1]),
-        ("cls_and_avg", "antialias", True, SIZES),
+        ("cls", "dinov3", True, SIZES),
+        ("cls_and_avg", "dinov2 with registers", True, SIZES),
     ],
 )
-def test_image_tower_embeds_any_number_of_images_of_any_size(pooling, interpolation, image_projection, sizes):
-    tower = configurations.image_tower(image_size=64, position_interpolation=interpolation)
-    if interpolation == "antialias":  # and what else DINOv2 can have
-        tower = dataclasses.replace(
-            tower, registers=4, layer_scale=True, gated_mlp=True, norm_eps=1e-5, pixel_statistics="imagenet"
-        )
+def test_image_tower_embeds_any_number_of_images_of_any_size(pooling, family, image_projection, sizes):
+    tower = configurations.image_tower(**{"image_size": 64, **vit.FAMILIES[family]})
+    tower = dataclasses.replace(tower, gated_mlp="registers" in family)
     width = (40 if image_projection else 48) * (2 if pooling == "cls_and_avg" else 1)
     text = configurations.text_tower(embedding_width=width)
     config = configurations.model(tower, text, pooling=pooling, image_projection=image_projection)
@@ -63,12 +60,6 @@ def test_image_tower_embeds_any_number_of_images_of_any_size(pooling, interpolat
         expected_patches, expected_pooled = apply(config, params, images, "encode_image")
         np.testing.assert_allclose(patches, expected_patches, rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(pooled, expected_pooled, rtol=0, atol=TOLERANCE)
-
-
-def test_rotary_positions_are_refused():
-    config = configurations.model(configurations.image_tower(positions="rotary"))
-    with pytest.raises(InputError, match="rotary positions, which are not written in ONNX; use stablehlo"):
-        image_tower({}, config)
 
 
 @pytest.mark.parametrize("gated", [False, True])

@@ -1,4 +1,4 @@
-"""DINOv2 and DINOv3, read from the files of `transformers` and computed, beside `transformers` itself."""
+"""DINOv2, DINOv3 and SigLIP, read from the files of `transformers` and computed, beside `transformers` itself."""
 
 import dataclasses
 
@@ -24,12 +24,12 @@ from tests.models.torch_twin import relative_error
 def read(model, folder):
     """What our reader makes of a backbone's state dict: parameters and configuration."""
     torch.save(model.state_dict(), folder / "backbone.pth")
-    weights = read_as(Kind.DINO, str(folder / "backbone.pth"), "--image")
+    weights = read_as(Kind.BACKBONE, str(folder / "backbone.pth"), "--image")
     return weights.to_params()[0], weights.config
 
 
-def pixels_of(images):
-    return torch.tensor(np.array(normalise_pixels(images, "imagenet"))).permute(0, 3, 1, 2)
+def pixels_of(images, statistics):
+    return torch.tensor(np.array(normalise_pixels(images, statistics))).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -51,12 +51,19 @@ def test_tokens_and_attention_equal_transformers(name, tmp_path):
     for grid in [(4, 4)] if "gated" in name else [(4, 4), (6, 6), (3, 5)]:
         images = random_images(2, *(config.patch_size * side for side in grid))
         ours = encode(params, images)
+        more = {"interpolate_pos_encoding": True} if config.map_head else {}
         with torch.no_grad():
-            theirs = model(pixels_of(images), output_attentions=True)
+            theirs = model(pixels_of(images, config.pixel_statistics), output_attentions=True, **more)
         tokens = theirs.last_hidden_state
-        assert relative_error(ours.cls, tokens[:, 0]) <= 1e-5
-        assert relative_error(ours.patches, tokens[:, 1 + config.registers :].unflatten(1, grid)) <= 1e-5
-        assert relative_error(ours.attention, theirs.attentions[-1]) <= 1e-5
+        assert relative_error(ours.patches, tokens[:, config.special_tokens :].unflatten(1, grid)) <= 1e-5
+        if config.map_head:
+            with torch.no_grad():
+                _, mean_over_heads = model.head.attention(model.head.probe.expand(2, -1, -1), tokens, tokens)
+            assert relative_error(ours.cls, theirs.pooler_output) <= 1e-5
+            assert relative_error(ours.attention.mean(axis=1), mean_over_heads) <= 1e-5
+        else:
+            assert relative_error(ours.cls, tokens[:, 0]) <= 1e-5
+            assert relative_error(ours.attention, theirs.attentions[-1]) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -68,6 +75,9 @@ def test_tokens_and_attention_equal_transformers(name, tmp_path):
         ("g/14", "dinov2", dict(mlp_ratio=4, use_swiglu_ffn=True)),
         ("B/16", "dinov3", dict(intermediate_size=3072)),
         ("L/16", "dinov3", dict(intermediate_size=4096)),
+        ("B/16", "siglip", dict(intermediate_size=3072, patch_size=16)),
+        ("So400m/14", "siglip", dict(intermediate_size=4304, patch_size=14)),
+        ("gopt/16", "siglip", dict(intermediate_size=6144, patch_size=16)),
     ],
 )
 def test_published_sizes_have_as_many_parameters_as_in_transformers(size, family, fields):

@@ -35,7 +35,7 @@ def test_what_is_wrong_is_shown(tmp_path):
     tensors["cls_token"] = tensors["cls_token"].half()
     torch.save(tensors, tmp_path / "x.pth")
     table = {name: value.strip() for name, value in cells(inspect(str(tmp_path / "x.pth"))).items()}
-    assert table["is a"] == "DINO backbone"
+    assert table["is a"] == "ViT backbone"
     assert table["keys"] == "42 (1 float16, 41 float32)"
     assert table["missing"] == "norm.weight"
     assert table["unexpected"] == "norm.extra"

@@ -32,7 +32,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path, name, form):
         safetensors.torch.save_file(tensors, path)
     else:
         torch.save(tensors, path, _use_new_zipfile_serialization=form == "torch")
-    assert read_weights(str(path)).kind == Kind.DINO
+    assert read_weights(str(path)).kind == Kind.BACKBONE
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_path_of_nothing(tmp_path, read):
 def test_the_kind_that_is_there_is_named(tmp_path, dino_file, text_folder, clippy_file):
     with pytest.raises(InputError, match="is a Sentence-T5 folder; a CLIPpy checkpoint is wanted"):
         load_checkpoint(text_folder)
-    with pytest.raises(InputError, match="is a DINO backbone; a CLIPpy checkpoint is wanted"):
+    with pytest.raises(InputError, match="is a ViT backbone; a CLIPpy checkpoint is wanted"):
         load_checkpoint(dino_file)
     write_converted_folder(str(tmp_path / "x"), load_checkpoint(clippy_file))
     with pytest.raises(InputError, match="is a converted folder"):
@@ -90,13 +90,24 @@ def test_the_kind_that_is_there_is_named(tmp_path, dino_file, text_folder, clipp
 @pytest.mark.parametrize(
     "keys, network, kind, prefix",
     [
-        (["cls_token", "blocks.0.norm1.weight"], "teacher", Kind.DINO, ""),
-        (["backbone.patch_embed.proj.bias", "head.mlp.0.weight"], "teacher", Kind.DINO, "backbone."),
-        (["student.a.blocks.0.attn.qkv.bias", "teacher.a.blocks.0.attn.qkv.bias"], "teacher", Kind.DINO, "teacher.a."),
-        (["student.a.blocks.0.attn.qkv.bias", "teacher.a.blocks.0.attn.qkv.bias"], "student", Kind.DINO, "student.a."),
+        (["cls_token", "blocks.0.norm1.weight"], "teacher", Kind.BACKBONE, ""),
+        (["backbone.patch_embed.proj.bias", "head.mlp.0.weight"], "teacher", Kind.BACKBONE, "backbone."),
+        (
+            ["student.a.blocks.0.attn.qkv.bias", "teacher.a.blocks.0.attn.qkv.bias"],
+            "teacher",
+            Kind.BACKBONE,
+            "teacher.a.",
+        ),
+        (
+            ["student.a.blocks.0.attn.qkv.bias", "teacher.a.blocks.0.attn.qkv.bias"],
+            "student",
+            Kind.BACKBONE,
+            "student.a.",
+        ),
         (["visual.trunk.blocks.0.attn.qkv.bias", "logit_scale"], "teacher", Kind.CLIPPY, ""),
         (["model.text.0.auto_model.shared.weight"], "teacher", Kind.CLIPPY, "model."),
-        (["vit.embeddings.patch_embeddings.projection.bias"], "teacher", Kind.DINO, "vit."),
+        (["vit.embeddings.patch_embeddings.projection.bias"], "teacher", Kind.BACKBONE, "vit."),
+        (["text_model.head.bias", "vision_model.embeddings.patch_embedding.bias"], "", Kind.BACKBONE, "vision_model."),
     ],
 )
 def test_state_dicts_by_their_keys(keys, network, kind, prefix):

@@ -97,7 +97,7 @@ def test_every_wrapping_is_taken_off(tmp_path, form, tensors):
     expected = {"DINO": DINO, "CLIPPY": CLIPPY}[tensors]
     torch.save({**FORMS, **DINO_FORMS}[form](expected), tmp_path / "x.pt")
     weights = read_weights(str(tmp_path / "x.pt"))
-    assert weights.kind == {"DINO": Kind.DINO, "CLIPPY": Kind.CLIPPY}[tensors]
+    assert weights.kind == {"DINO": Kind.BACKBONE, "CLIPPY": Kind.CLIPPY}[tensors]
     assert weights.tensors.keys() == expected.keys()
     for key, value in expected.items():
         np.testing.assert_array_equal(weights.tensors[key], value.numpy(), err_msg=key)
@@ -171,7 +171,7 @@ def test_dino_under_the_names_of_transformers(tmp_path, form):
             path = tmp_path / "x.bin"
             torch.save(model.state_dict(), path)
     weights = read_weights(str(path))
-    assert weights.kind == Kind.DINO
+    assert weights.kind == Kind.BACKBONE
     assert weights.tensors.keys() == DINO.keys()
     for key, value in DINO.items():
         np.testing.assert_array_equal(weights.tensors[key], value.numpy(), err_msg=key)

@@ -32,7 +32,7 @@ def assert_same_tensors(ours, theirs):
 def test_sizes_of_the_dino_backbones(tmp_path, width, heads, patch):
     grid = 224 // patch
     tensors = public_files.dino(width, depth=2, mlp=4 * width, patch=patch, grid=grid)
-    weights = read_as(Kind.DINO, save(tmp_path, tensors), "--image")
+    weights = read_as(Kind.BACKBONE, save(tmp_path, tensors), "--image")
     assert weights.config == ImageTowerConfig(
         patch_size=patch,
         image_size=224,
@@ -48,7 +48,7 @@ def test_sizes_of_the_dino_backbones(tmp_path, width, heads, patch):
 @pytest.mark.parametrize("network, seed", [("teacher", 0), ("student", 1)])
 def test_a_dino_training_checkpoint(tmp_path, network, seed):
     weights = read_weights(save(tmp_path, public_files.dino_training()), network)
-    assert weights.kind == "DINO backbone"
+    assert weights.kind == "ViT backbone"
     assert_same_tensors(weights.tensors, public_files.dino(seed=seed))
     weights.to_params()
 
@@ -81,9 +81,9 @@ def test_forms_of_a_clippy_checkpoint(tmp_path, form, gated):
 
 
 def test_the_wrong_kind_is_named(dino_file, clippy_file, text_folder):
-    with pytest.raises(InputError, match="--image: .*clippy_5k.pt is a CLIPpy checkpoint; a DINO backbone is wanted"):
-        read_as(Kind.DINO, clippy_file, "--image")
-    with pytest.raises(InputError, match="is a DINO backbone; a Sentence-T5 folder is wanted"):
+    with pytest.raises(InputError, match="--image: .*clippy_5k.pt is a CLIPpy checkpoint; a ViT backbone is wanted"):
+        read_as(Kind.BACKBONE, clippy_file, "--image")
+    with pytest.raises(InputError, match="is a ViT backbone; a Sentence-T5 folder is wanted"):
         read_as(Kind.SENTENCE_T5, dino_file, "--text")
     with pytest.raises(InputError, match="is a Sentence-T5 folder; a CLIPpy checkpoint is wanted"):
         read_as(Kind.CLIPPY, text_folder, "--clippy")

@@ -4,6 +4,8 @@ Of remote shards the stretches of many samples are read at the same time, an ima
 """
 
 import bisect
+import copy
+import hashlib
 import tarfile
 from collections.abc import Sequence
 
@@ -80,6 +82,17 @@ class ShardSource(Source):
             (shard, int(self._image_offsets[index]), int(self._image_lengths[index])),
             (shard, int(self._caption_offsets[index]), caption_length),
         )
+
+    def images_digest(self) -> str:
+        """As `Source` does: by the bytes that each image has."""
+        return hashlib.sha256(self._image_lengths.tobytes()).hexdigest()
+
+    def without_images(self) -> "ShardSource":
+        """As `Source` does: of an image no bytes are read, from where its caption lies."""
+        captions = copy.copy(self)
+        captions._image_offsets, captions._image_lengths = self._caption_offsets, np.zeros_like(self._image_lengths)
+        captions.name = self.name  # which is the image's
+        return captions
 
     def name(self, index: int) -> str:
         """The shard and the image in it, by its header, which stands before it; a very long name is cut."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from clippy_jax.datasets import patterns
-from clippy_jax.datasets.sample import BadCounts, BadSample, Sample, Source
+from clippy_jax.datasets.sample import BadCounts, BadSample, Sample, Source, digest_of
 from clippy_jax.datasets.tfds.split import TFDSSplit
 from clippy_jax.errors import InputError
 
@@ -52,6 +52,10 @@ class TFDSSource(Source):
         """An encoded image and all its captions; raises as `TFDSSplit` does."""
         example = self._examples[index]
         return example[self._image], _texts(example[self._caption])
+
+    def images_digest(self) -> str:
+        """As `Source` does: by the name and the number of examples."""
+        return digest_of([self._examples.name, str(len(self))])
 
     def name(self, index: int) -> str:
         """Where a sample lies, for messages."""
