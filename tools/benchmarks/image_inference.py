@@ -58,18 +58,19 @@ def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
 
     from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.state import init_params
-    from tools.benchmarks.matmul_flops import matmul_flops
+    from clippy_jax.training.step_work import image_flops
 
     config = parse_model(model)
     params = jax.jit(lambda key: init_params(config, 224, key))(jax.random.key(0))
     images = jax.device_put(_images(batch_size))
+    patches = (224 // config.image.patch_size) ** 2
 
     def encode(params, images):
         return CLIPpy(config).apply({"params": params}, images, method="encode_image")
 
     compiled = jax.jit(encode)
     return sides.Side(
-        sides.jax_facts() | {"flops": matmul_flops(encode, params, images)},
+        sides.jax_facts() | {"flops": batch_size * image_flops(config, patches, patches)},
         lambda _: jax.block_until_ready(compiled(params, images)),
         sides.jax_peak_memory,
         lambda: sides.jax_matmul_rate(config.precision),
