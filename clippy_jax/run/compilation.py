@@ -36,7 +36,7 @@ def keep_programs(workdir: str) -> None:
 def choose_optimization_level() -> None:
     """Has XLA compile for GPUs at its level O1, which hides the time that devices wait for each other, and says so.
 
-    To be called before anything is compiled. A level in `JAX_OPTIMIZATION_LEVEL` goes first; `UNKNOWN` leaves it to XLA.
+    To be called before anything is compiled. A level in `JAX_OPTIMIZATION_LEVEL` goes first (`UNKNOWN`: XLA's own).
     """
     if jax.default_backend() != "gpu":
         return
