@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 TOLERANCE = 0.03
 # The bias of a key that is not attended to, as JAX takes it for cuDNN: low, and far from overflowing.
 RULED_OUT = -(2.0**41)
-_MULTIPLE = 8  # of which the lengths of biased logits have to be; JAX refuses to train with odd ones
+_MULTIPLE = 8  # to which rows are filled up: JAX refuses to train with an odd number of tokens, as 1 + 14 x 14
 
 
 def plain_attention(
@@ -45,14 +45,18 @@ def fused_attention(
     softmax(query · key + bias) · value, where a bias of at most `RULED_OUT` rules a key out.
     """
     attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-    if bias is None:
-        return attend(query, key, value)
     length = query.shape[1]
     missing = -length % _MULTIPLE
     query, key, value = (jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in (query, key, value))
-    bias = jnp.maximum(bias, RULED_OUT).astype(query.dtype)
-    bias = jnp.pad(bias, ((0, 0), (0, 0), (0, missing), (0, missing)), constant_values=RULED_OUT)
-    return attend(query, key, value, bias=bias, scale=1.0)[:, :length]
+    if bias is None:
+        # A constant, but one of which `jax.vmap` has as many as of the queries: JAX's kernel wants that.
+        lengths = jnp.where(query[:, 0, 0, 0] > 0, length, length).astype(jnp.int32) if missing else None
+        mixed = attend(query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths)
+    else:
+        bias = jnp.maximum(bias, RULED_OUT).astype(query.dtype)
+        bias = jnp.pad(bias, ((0, 0), (0, 0), (0, missing), (0, missing)), constant_values=RULED_OUT)
+        mixed = attend(query, key, value, bias=bias, scale=1.0)
+    return mixed[:, :length]
 
 
 @functools.cache

@@ -4,13 +4,15 @@ import functools
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from clippy_jax.models import attention, t5, vit
-from clippy_jax.models.attention import fused_attention_works
+from clippy_jax.models.attention import fused_attention, fused_attention_works
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
@@ -74,9 +76,10 @@ with_gradients_of_nan.defvjp(lambda x: (x, None), lambda _, gradient: (gradient 
 @pytest.mark.parametrize(
     "biased, wrong",
     [
-        (False, lambda q, k, v: attend(q, k, v, scale=1.0)),
-        (False, lambda q, k, v: attend(q, k, v) * jnp.nan),
-        (False, lambda q, k, v: attend(q, k, with_gradients_of_nan(v))),
+        (False, lambda q, k, v, **lengths: attend(q, k, v, scale=1.0, **lengths)),
+        (False, lambda q, k, v, **lengths: attend(q, k, v, **lengths) * jnp.nan),
+        (False, lambda q, k, v, **lengths: attend(q, k, with_gradients_of_nan(v), **lengths)),
+        (False, lambda q, k, v, **lengths: attend(q, k, v)),
         (True, lambda q, k, v, bias, scale: attend(q, k, v, scale=scale)),
         (True, lambda q, k, v, bias, scale: attend(q, k, v, bias)),
         (True, lambda q, k, v, bias, scale: attend(q, k, v, jax.lax.stop_gradient(bias), scale=scale)),
@@ -88,6 +91,29 @@ def test_a_kernel_with_other_numbers_is_not_used(gpu, caplog, biased, wrong):
     gpu(wrong)
     assert not fused_attention_works(17, 2, 8, BFLOAT16, biased)
     assert "its numbers are off by" in caplog.text
+
+
+@pytest.mark.parametrize("tokens, biased", [(197, False), (256, False), (77, True)])
+def test_jax_takes_the_towers_shapes_for_training_on_a_gpu(monkeypatch, tokens, biased):
+    """As far as a machine without one can tell: JAX asks for the card and the library only when it lowers."""
+    for name, answer in (("check_cudnn_version", 91500), ("check_compute_capability", True)):
+        monkeypatch.setattr(fused_attention_stablehlo, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda capability: False)
+    arrays = [jax.ShapeDtypeStruct((2, tokens, 12, 64), BFLOAT16)] * 3
+    arrays += [jax.ShapeDtypeStruct((2, 12, tokens, tokens), jnp.float32)] * biased
+
+    def gradients(*arrays):
+        result, pull = jax.vjp(fused_attention, *arrays)
+        return pull(result)
+
+    kernels = [f"__cudnn$fmha{'ScaleBias' * biased}Softmax{way}" for way in ("", "Backward")]
+    checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in kernels]
+    # Microbatches on several devices are encoded under `jax.vmap`.
+    for function, shape in ((gradients, ()), (jax.vmap(gradients), (2,))):
+        given = [jax.ShapeDtypeStruct((*shape, *array.shape), array.dtype) for array in arrays]
+        exported = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=checks)(*given)
+        assert all(name in exported.mlir_module() for name in kernels)
+        assert [array.shape for array in exported.out_avals] == [array.shape for array in given]
 
 
 def test_the_tower_is_the_same_through_the_kernel(monkeypatch):
