@@ -14,11 +14,13 @@ from tools.benchmarks.report import Case, Report
 from tools.benchmarks.training_step import Setting, model_config
 
 
-def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str]) -> Report:
-    """Times batches of all sides; the peers are of `sides.PEERS`."""
+def measure(
+    size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str], turns: int | None
+) -> Report:
+    """Times batches of all sides, in so many turns or those of its size; the peers are of `sides.PEERS`."""
     cases, where = [], None
     model = dataclasses.asdict(model_config(size, precision, Setting()))
-    turns = sides.TURNS[size]
+    turns = turns or sides.TURNS[size]
     progress = Progress(len(batch_sizes) * turns * (1 + len(peers)))
     for batch_size in batch_sizes:
         name = f"{size}, {precision}, batch {batch_size}"
