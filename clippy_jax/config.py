@@ -25,6 +25,7 @@ PositiveOrZero = Annotated[float, "at least 0", lambda x: x >= 0]
 Fraction = Annotated[float, "in [0, 1]", lambda x: 0 <= x <= 1]
 Pixels = Annotated[int, "from 1 to 178956970", lambda n: 1 <= n <= 178956970]  # Pillow refuses more
 Share = Annotated[float, "in [0, 1)", lambda x: 0 <= x < 1]
+ShareOrSame = Annotated[float, "in [0, 1), or -1", lambda x: 0 <= x < 1 or x == -1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,14 @@ class TextTowerConfig:
     relative_buckets: Buckets  # buckets of the relative position bias
     relative_max_distance: Count  # distance from which on all positions share the last bucket
     embedding_width: Count  # features of the sentence embedding
-    dropout: Share  # rate of every dropout in training
+    dropout: Share  # rate of every dropout in training, but that of the attention weights
+    # Rate of the dropout of attention weights; -1 for that of the others. With 0, GPUs attend in one kernel.
+    attention_dropout: ShareOrSame = -1.0
+
+    @property
+    def weights_dropout(self) -> float:
+        """The rate at which attention weights are dropped in training."""
+        return self.dropout if self.attention_dropout < 0 else self.attention_dropout
 
 
 @dataclasses.dataclass(frozen=True)

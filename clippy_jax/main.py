@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
     from clippy_jax.host_tensorflow import import_tensorflow
 
     import_tensorflow()  # before clu does
-    from clippy_jax.run.compilation import keep_programs
+    from clippy_jax.run.compilation import choose_optimization_level, keep_programs
     from clippy_jax.train import train_and_evaluate
 
     # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
@@ -102,6 +102,7 @@ def main(argv: list[str]) -> None:
         if jax.process_index() == 0:
             announce()
         keep_programs(_WORKDIR.value)
+        choose_optimization_level()
         finished = train_and_evaluate(config, _WORKDIR.value)
     if not finished:
         sys.exit(_INTERRUPTED.value)

@@ -52,9 +52,25 @@ def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fs
     return jax.tree_util.tree_map_with_path(split, state)
 
 
-def shard_batch(local: Any, mesh: Mesh) -> Any:
-    """The global arrays of a batch (an array [B, ...] or a tree of them); each process has a contiguous part of it."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), local)
+def pinned_sharding(mesh: Mesh) -> NamedSharding | None:
+    """A batch's sharding in the host's pinned memory, from which GPUs fetch while the host goes on; None elsewhere."""
+    device = mesh.local_devices[0]
+    has_it = device.platform == "gpu" and any(memory.kind == "pinned_host" for memory in device.addressable_memories())
+    return batch_sharding(mesh).with_memory_kind("pinned_host") if has_it else None
+
+
+def shard_batch(local: Any, mesh: Mesh, pinned: NamedSharding | None = None) -> Any:
+    """The global arrays of a batch (an array [B, ...] or a tree of them); each process has a contiguous part of it.
+
+    With `pinned`, by way of there.
+    """
+
+    def place(x):
+        if pinned is None:
+            return jax.make_array_from_process_local_data(batch_sharding(mesh), x)
+        return jax.device_put(jax.make_array_from_process_local_data(pinned, x), batch_sharding(mesh))
+
+    return jax.tree.map(place, local)
 
 
 def place_whole(value: ArrayLike, sharding: NamedSharding) -> jax.Array:

@@ -31,6 +31,7 @@ from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.metrics import Progress, open_writer
 from clippy_jax.run.workdir import config_overview, prepare_workdir, record_commits
 from clippy_jax.run.writable_workdir import check_workdir, ending_in_one_line, make_workdir
+from clippy_jax.training.device_rates import data_sheet_rate
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import TrainState, init_state
 from clippy_jax.training.step import make_train_step
@@ -140,42 +141,53 @@ def _loop(
         contextlib.closing(open_writer(workdir, config, first - 1)) as writer,
         contextlib.closing(Ledger(workdir, config.input.ledger, first - 1)) as ledger,
     ):
-        progress = Progress(writer, config)
+        progress = Progress(writer, config, _data_sheet_rate(config, mesh))
         numbers = FiniteNumbers(config, workdir, training_input, checkpointer, ledger)
+        to_report = 0  # the step whose figures are noted and not reported yet
 
-        def save(step, state, metrics):
+        def report():
+            nonlocal to_report
+            if to_report:
+                check_workdir(workdir)
+                figures = numbers.read()
+                if config.skip_nonfinite_updates:
+                    figures["updates_left_out"] = ledger.updates_left_out
+                progress.report(to_report, figures, ledger.bad_samples())
+                to_report = 0
+
+        def save(step, state):
             check_workdir(workdir)
-            numbers.check(step, metrics)
+            numbers.read()
             numbers.check_state(step, state)
             ledger.flush()
             checkpointer.save(step, state)
 
         batches = device_batches(local_batches, mesh, config.input.texts_per_pack, config.microbatches)
         batch = next(batches, None)
-        metrics = None
         for step in range(first, stop + 1):
             profile(step)
-            previous = metrics
+            packs, rows, length = batch[1].tokens.shape
             (state, metrics), compile_seconds = call_and_time_compilation(train_step, state, *batch)
             if compile_seconds:
                 progress.leave_out(compile_seconds)
-                packs, rows, length = batch[1].tokens.shape
                 log_line(f"compiled for texts in {packs} x {rows} rows of {length} tokens in {compile_seconds:.1f} s")
             with progress.waiting_for_data():
                 batch = next(batches, None)
+            # The step before is reported while the devices make this one and receive the batch of the next.
+            report()
             ledger.note(step, training_input.account(step - 1))
-            # Of the step before: asking for this one's numbers would keep the device waiting for the host.
-            numbers.check(step - 1, previous)
+            progress.count(packs * rows, length)
+            numbers.note(step, metrics)
 
-            # The last profiled step is reported, too: its trace is complete once its numbers are there.
             if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):
-                numbers.check(step, metrics)
-                left_out = {"updates_left_out": ledger.updates_left_out} if config.skip_nonfinite_updates else {}
-                check_workdir(workdir)
-                progress.report(step, metrics | left_out, ledger.bad_samples())
+                to_report = step
             taken_away = interruption.requested(step)
-            if step == stop or taken_away or checkpointer.is_due(step):
-                save(step, state, metrics)
+            saved = step == stop or taken_away or checkpointer.is_due(step)
+            # The last profiled step, too, is reported at once: its trace is complete once its numbers are there.
+            if saved or evaluation.due(step) or step in config.profile_steps:
+                report()
+            if saved:
+                save(step, state)
             if not taken_away:
                 try:
                     with progress.outside_training(), interruption.leaving():
@@ -183,11 +195,17 @@ def _loop(
                             progress.report_evaluation(step, name, figures)
                 except Interrupted:
                     taken_away = True
-                    save(step, state, metrics)
+                    save(step, state)
             if taken_away:
                 return step
         profile(stop + 1)
     return max(first - 1, stop)
+
+
+def _data_sheet_rate(config: Config, mesh: Mesh) -> float | None:
+    """FLOP/s of all devices together at the run's precision."""
+    rate = data_sheet_rate(jax.devices()[0].device_kind, config.model.precision)
+    return None if rate is None else rate * mesh.size
 
 
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:

@@ -130,11 +130,18 @@ def test_a_workdir_that_is_deleted_ends_the_run_in_one_line(config, tmp_path, mo
         train_and_evaluate(config, tmp_path / "run")
 
 
-def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path):
+def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path, monkeypatch):
+    made, call, report = [], train.call_and_time_compilation, train.Progress.report
+    monkeypatch.setattr(train, "call_and_time_compilation", lambda *rest: made.append("step") or call(*rest))
+    monkeypatch.setattr(
+        train.Progress, "report", lambda self, step, *rest: made.append(step) or report(self, step, *rest)
+    )
     tasks = {"imagenet": TaskConfig(f"{data}/imagenet/val", 2), "voc": TaskConfig(f"{data}/voc", 0)}
     tasks["waterbirds"] = TaskConfig("", 1)
     config = change(change(config, "schedule", stop_step=5), "evals", tasks=tasks)
     train_and_evaluate(config, tmp_path)
+    # No step waits for the report of the one before, except where an evaluation or the end comes between.
+    assert made == ["step", "step", 1, 2, "step", "step", 3, 4, "step", 5]
     lines = metrics_of(tmp_path)
     assert [line["step"] for line in lines if "imagenet/top1" in line] == [2, 4, 5]
     assert [line["step"] for line in lines if "voc/miou" in line] == [5]

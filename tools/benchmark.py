@@ -9,8 +9,11 @@
     scaling  bytes that the step of configs/b16.py sends on 8 to 1,024 devices, and what they cost on V100, H100 and TPU
     choices  layers of the models as this code computes them, beside the plain way
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
+    device large matrix products and batches sent to the device, beside PyTorch
+    gpu    all that a GPU is measured by, as runs of the above; the same command goes on where it stopped
 
-Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]}.
+Prints a table and writes JSON: {"environment": {...}, "cases": [{name, ours, peer, ratio (ours / peer), unit, ...}]};
+`gpu` writes {"parts": {run: {"seconds", "report" or "error"}}}, with such a report of each run.
 """
 
 import argparse
@@ -32,6 +35,8 @@ SETTINGS = (
     "rematerialised",
     "4 microbatches",
     "rematerialised, 4 microbatches",
+    "no attention dropout",
+    "plain attention",
 )
 MODULES = {
     "step": "training_step",
@@ -42,6 +47,7 @@ MODULES = {
     "scaling": "scaling",
     "choices": "choices",
     "input": "training_input",
+    "device": "device",
 }
 
 
@@ -62,7 +68,10 @@ def flags() -> argparse.ArgumentParser:
     scaling.add_argument("--link_gigabytes_per_second", type=float, help="its slowest link's one direction")
     choices = commands.add_parser("choices", help="choices of the models' code")
     batches = commands.add_parser("input", help="the input pipeline")
-    of_towers = (step, inference, memory, segmentation, scaling, choices)
+    device = commands.add_parser("device", help="the device alone")
+    gpu = commands.add_parser("gpu", help="all that a GPU is measured by")
+    gpu.add_argument("--minutes", type=float, default=9.5, help="cut off after so many (default: %(default)s)")
+    of_towers = (step, inference, memory, segmentation, scaling, choices, device, gpu)
     sizes = dict.fromkeys(of_towers, "b16") | dict.fromkeys((loss, batches), "full")
     for command, size in sizes.items():
         command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")
@@ -73,8 +82,10 @@ def flags() -> argparse.ArgumentParser:
         many = {"nargs": "+"} if command is inference else {}
         default = size if many else size[0]
         command.add_argument("--batch_size", type=int, default=default, help="default: %(default)s", **many)
-    for command in (step, inference):
+    for command in (step, inference, device):
         command.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
+    for command in (step, inference):
+        command.add_argument("--turns", type=int, help="of each side (default: by size)")
         command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     return parser
 
@@ -84,8 +95,9 @@ def main() -> None:
     parser = flags()
     arguments = vars(parser.parse_args())
     command, output = arguments.pop("command"), arguments.pop("output")
-    if np.min([arguments.get("batch_size", 1)]) < 1 or arguments.get("steps", 1) < 1:
-        parser.error("--batch_size and --steps must be at least 1")
+    counts = [arguments.get("steps"), arguments.get("turns"), np.min(arguments.get("batch_size", 1))]
+    if min(count for count in counts if count is not None) < 1:
+        parser.error("--batch_size, --steps and --turns must be at least 1")
     own = [arguments[name] for name in ("teraflops", "link_gigabytes_per_second") if arguments.get(name) is not None]
     if len(own) == 1 or min(own, default=1) <= 0:
         parser.error("--teraflops and --link_gigabytes_per_second go together and must be positive")
@@ -95,14 +107,32 @@ def main() -> None:
     if command == "inference":
         arguments["batch_sizes"] = arguments.pop("batch_size")
 
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if command == "gpu":
+        _measure_gpu(arguments["size"], output, arguments["minutes"])
+        return
     # Each is imported alone: some set the number of devices, some need more packages than others.
     report = importlib.import_module(f"tools.benchmarks.{MODULES[command]}").measure(**arguments)
     print(report.table())
-    output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(output.name + ".unfinished")
     unfinished.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     unfinished.replace(output)
     print(f"written to {output}")
+
+
+def _measure_gpu(size: str, output: pathlib.Path, minutes: float) -> None:
+    from tools.benchmarks import gpu
+
+    platform, kind = gpu.device()
+    if platform == "cpu" and size != "tiny":
+        sys.exit("error: JAX sees no GPU here, only a CPU; --size=tiny tries the command out")
+    peers = gpu.peers_there(size)
+    print(f"{kind}; PyTorch: {', '.join(peers) or 'not installed, or without this device'}", flush=True)
+    wanted = gpu.parts(size, peers)
+    found = gpu.run_parts(wanted, output, minutes)
+    print(gpu.table(found))
+    left = sum("report" not in found["parts"].get(part.name, {}) for part in wanted)
+    print(f"{len(wanted) - left} of {len(wanted)} runs are in {output}" + "; the same command goes on" * bool(left))
 
 
 if __name__ == "__main__":

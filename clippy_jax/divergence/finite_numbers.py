@@ -33,20 +33,28 @@ class FiniteNumbers:
         self._input = training_input
         self._checkpointer = checkpointer
         self._ledger = ledger
-        self._checked = 0  # the last step that was looked at
+        self._noted: list[tuple[int, Mapping[str, jax.Array]]] = []  # steps and figures that are not looked at yet
 
-    def check(self, step: int, metrics: Mapping[str, jax.Array] | None) -> None:
-        """Waits for a step's figures, unless it has been looked at already.
+    def note(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Keeps a step's figures until `read`, and waits for those of the step before: no host runs further ahead."""
+        if self._noted:
+            jax.block_until_ready(self._noted[-1][1])
+        self._noted.append((step, metrics))
 
-        An update that the step has left out is counted.
+    def read(self) -> dict[str, float]:
+        """Looks at the figures of all steps noted since the last call, in one transfer; returns the last one's, if any.
+
+        Updates that the steps have left out are counted.
 
         Raises:
-          InputError: the loss or the gradient is not finite, and `config.skip_nonfinite_updates` are left out already.
+          InputError: a loss or a gradient is not finite, and `config.skip_nonfinite_updates` are left out already.
         """
-        if metrics is None or step == self._checked:
-            return
-        self._checked = step
-        loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])
+        noted, self._noted = jax.device_get(self._noted), []
+        for step, metrics in noted:
+            self._check(step, float(metrics["loss"]), float(metrics["gradient_norm"]))
+        return {name: float(value) for name, value in noted[-1][1].items()} if noted else {}
+
+    def _check(self, step: int, loss: float, gradient_norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             return
         what, most = f"loss {loss}, gradient norm {gradient_norm}", self._config.skip_nonfinite_updates

@@ -33,9 +33,11 @@ class PeriodicEvaluation:
             check_batch_size(config.evals.batch_size, mesh, "config.evals.batch_size")
         self._evaluators = {name: tasks.TASKS[name].evaluator(path) for name, path in paths.items()}
 
-    def _is_due(self, name: str, step: int) -> bool:
-        every_steps = self._config.evals.tasks[name].every_steps
-        return step == self._config.schedule.stop_step or bool(every_steps and step % every_steps == 0)
+    def due(self, step: int) -> list[str]:
+        """The evaluations that are due after `step` steps."""
+        tasks, at_the_end = self._config.evals.tasks, step == self._config.schedule.stop_step
+        periods = {name: tasks[name].every_steps for name in self._evaluators}
+        return [name for name, period in periods.items() if at_the_end or (period and step % period == 0)]
 
     def run(self, step: int, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """Yields (evaluation, its figures) for each that is due after `step` steps.
@@ -44,7 +46,7 @@ class PeriodicEvaluation:
         processes train together a bug ends the run, since the others may be waiting for this process. (An `InputError`
         is raised by all of them or by none.)
         """
-        due = [name for name in self._evaluators if self._is_due(name, step)]
+        due = self.due(step)
         if not due:
             return
         model = Model(params, self._config.model, self._tokenizer, self._config.input.image_size, self._mesh)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, UInt8
 
 from clippy_jax.input_pipeline.pipeline import Batch
 from clippy_jax.input_pipeline.text_packing import Packing, fill_rows, find_packing, rounded_rows
-from clippy_jax.mesh import replicated, shard_batch
+from clippy_jax.mesh import pinned_sharding, replicated, shard_batch
 from clippy_jax.models.packed_texts import PackedTexts
 
 BATCHES_AHEAD = 2
@@ -26,11 +26,12 @@ def device_batches(
     processes agree on it on their devices, two batches ahead, so that nobody waits for the answer.
     """
     most_of_all = jax.jit(jnp.max, out_shardings=replicated(mesh))
+    pinned = pinned_sharding(mesh)
     ahead = collections.deque()
 
     def place(images: UInt8[np.ndarray, "B H W 3"], packing: Packing, rows: Int[Array, ""]):
         texts = fill_rows(packing, rounded_rows(int(rows), texts_per_pack))
-        return shard_batch(images, mesh), shard_batch(texts, mesh)
+        return shard_batch((images, texts), mesh, pinned)
 
     for batch in batches:
         packing = find_packing(batch.tokens, texts_per_pack, microbatches)

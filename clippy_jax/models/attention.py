@@ -1,7 +1,7 @@
-"""The image tower's attention: plain, or in one kernel, cuDNN's, that never writes the attention weights to memory.
+"""Attention: plain, or in one kernel, cuDNN's, that never writes the attention weights to memory.
 
-JAX offers the kernel on NVIDIA GPUs from Ampere on, for 16-bit numbers, without dropout. T5 drops attention weights and
-adds a bias to each text's logits; its texts are short, and it goes without.
+JAX offers the kernel on NVIDIA GPUs from Ampere on, for 16-bit numbers, without dropout of attention weights. T5 adds a
+bias to its logits, which in the kernel are bfloat16 numbers as well.
 """
 
 import functools
@@ -10,10 +10,14 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-# How far bfloat16 rounding may take the kernel's mean of values that are about 1 large from the plain one.
+# How far rounding to bfloat16 may take the kernel's numbers and gradients from float32's, relative to their norm.
 TOLERANCE = 0.03
+# The bias of a key that is not attended to, as JAX takes it for cuDNN: low, and far from overflowing.
+RULED_OUT = -(2.0**41)
+_MULTIPLE = 8  # to which rows are filled up: JAX refuses to train with an odd number of tokens, as 1 + 14 x 14
 
 
 def plain_attention(
@@ -32,40 +36,89 @@ def plain_attention(
 
 
 def fused_attention(
-    query: Float[Array, "B N heads K"], key: Float[Array, "B N heads K"], value: Float[Array, "B N heads K"]
+    query: Float[Array, "B N heads K"],
+    key: Float[Array, "B N heads K"],
+    value: Float[Array, "B N heads K"],
+    bias: Float[Array, "B heads N N"] | None = None,
 ) -> Float[Array, "B N heads K"]:
-    """softmax(query · key / √K) · value, by cuDNN's kernel; see `fused_attention_works`."""
-    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    """By cuDNN's kernel, see `fused_attention_works`: softmax(query · key / √K) · value, or T5's
+    softmax(query · key + bias) · value, where a bias of at most `RULED_OUT` rules a key out.
+    """
+    attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+    length = query.shape[1]
+    missing = -length % _MULTIPLE
+    query, key, value = (jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in (query, key, value))
+    if bias is None:
+        # A constant, but one of which `jax.vmap` has as many as of the queries: JAX's kernel wants that.
+        lengths = jnp.where(query[:, 0, 0, 0] > 0, length, length).astype(jnp.int32) if missing else None
+        mixed = attend(query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths)
+    else:
+        bias = jnp.maximum(bias, RULED_OUT).astype(query.dtype)
+        bias = jnp.pad(bias, ((0, 0), (0, 0), (0, missing), (0, missing)), constant_values=RULED_OUT)
+        mixed = attend(query, key, value, bias=bias, scale=1.0)
+    return mixed[:, :length]
 
 
 @functools.cache
-def fused_attention_works(tokens: int, heads: int, head_width: int, dtype: jnp.dtype) -> bool:
+def fused_attention_works(tokens: int, heads: int, head_width: int, dtype: jnp.dtype, biased: bool = False) -> bool:
     """Whether this machine has the kernel for such arrays, and the numbers and gradients of it are right.
 
-    It is tried: a driver, a cuDNN or a card that cannot do it is told by the attempt and no other way.
+    It is tried, on all of this process's devices together as a step does: a driver, a cuDNN or a card that cannot do it
+    is told by the attempt and no other way. Some queries give all the weight to one key; with a bias, rows hold several
+    texts, and padding that attends to nothing.
     """
     if jax.default_backend() != "gpu" or dtype != jnp.bfloat16:
         return False
-    random = np.random.default_rng(0)
-    arguments = [random.normal(size=(1, tokens, heads, head_width)).astype(jnp.bfloat16) for _ in range(4)]
+    arguments = _trial(tokens, heads, head_width, biased)
 
-    def value_and_gradients(implementation, query, key, value, direction):
-        attend = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
-        result, gradients = jax.vjp(attend, query, key, value)
-        return result, *gradients(direction)
+    def value_and_gradients(attend, dtype, direction, *arguments):
+        result, gradients = jax.vjp(attend, *(x.astype(dtype) for x in arguments))
+        attending = result * (direction != 0)  # what becomes of padding is nobody's business
+        return [x.astype(jnp.float32) for x in (attending, *gradients(direction.astype(dtype)))]
 
     try:
         # While a program is traced, this runs at once.
         with jax.ensure_compile_time_eval():
-            fused, plain = (
-                jax.jit(functools.partial(value_and_gradients, implementation))(*map(jnp.asarray, arguments))
-                for implementation in ("cudnn", "xla")
+            mesh = Mesh(np.array(jax.local_devices()), ("data",))
+            placed = jax.device_put(arguments, NamedSharding(mesh, PartitionSpec("data")))
+            fused, right = (
+                jax.jit(functools.partial(value_and_gradients, attend, dtype))(*placed)
+                for attend, dtype in ((fused_attention, jnp.bfloat16), (_exact_attention, jnp.float32))
             )
             # Not Python's `max`, which passes a NaN over.
-            off = float(jnp.stack([jnp.abs(a - b).max() for a, b in zip(fused, plain)]).max())
+            off = float(jnp.stack([jnp.linalg.norm(a - b) / jnp.linalg.norm(b) for a, b in zip(fused, right)]).max())
     except Exception as error:  # of whatever kind a missing library, kernel or card raises
         logging.warning("attention without cuDNN's kernel: %s", " ".join(str(error).split())[:200])
         return False
     if not off <= TOLERANCE:
         logging.warning("attention without cuDNN's kernel: its numbers are off by %.3g", off)
     return off <= TOLERANCE
+
+
+def _trial(tokens: int, heads: int, head_width: int, biased: bool) -> list[np.ndarray]:
+    """A gradient of the result, [B, N, heads, K], query, key, value and, if wanted, a bias: bfloat16's, as float32."""
+    batch = 2 * jax.local_device_count()
+    random = np.random.default_rng(0)
+    direction, query, key, value = random.normal(size=(4, batch, tokens, heads, head_width))
+    query[:, 0] *= 100
+    if not biased:
+        return [_rounded(x) for x in (direction, query, key, value)]
+    # Of every two rows, one is a text, and one has two texts and padding.
+    segment_ids = np.ones((batch, tokens), int)
+    segment_ids[::2] = np.searchsorted((tokens // 2, tokens - tokens // 4), np.arange(tokens), side="right") + 1
+    segment_ids[segment_ids == 3] = 0
+    visible = (segment_ids[:, :, None] == segment_ids[:, None]) & (segment_ids[:, None] > 0)
+    bias = np.where(visible[:, None], 3 * random.normal(size=(batch, heads, tokens, tokens)), RULED_OUT)
+    direction *= (segment_ids > 0)[..., None, None]
+    return [_rounded(x) for x in (direction, query * head_width**-0.5, key, value, bias)]
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    return x.astype(jnp.bfloat16).astype(np.float32)
+
+
+def _exact_attention(query, key, value, bias=None):
+    scale = query.shape[-1] ** -0.5 if bias is None else 1.0
+    logits = scale * jnp.einsum("BqHK,BkHK->BHqk", query, key, precision=jax.lax.Precision.HIGHEST)
+    weights = jax.nn.softmax(logits if bias is None else logits + bias)
+    return jnp.einsum("BHqk,BkHK->BqHK", weights, value, precision=jax.lax.Precision.HIGHEST)

@@ -75,11 +75,13 @@ class Dropout(nn.Module):
     deterministic: bool
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        if self.deterministic or self.rate == 0:
+    def __call__(self, x: Float[Array, "*shape"], rate: float | None = None) -> Float[Array, "*shape"]:
+        """Drops at the rate of the module, or at another."""
+        rate = self.rate if rate is None else rate
+        if self.deterministic or rate == 0:
             return x
-        mask = keep(uniform(self.make_rng("dropout"), x) < 1 - self.rate)
-        return jnp.where(mask, x / (1 - self.rate), 0)
+        mask = keep(uniform(self.make_rng("dropout"), x) < 1 - rate)
+        return jnp.where(mask, x / (1 - rate), 0)
 
 
 def uniform(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

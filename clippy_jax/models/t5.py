@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
+from clippy_jax.models.attention import fused_attention, fused_attention_works
 from clippy_jax.models.layers import Dense, Dropout, keep, rematerialised
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import Precision
@@ -101,9 +102,13 @@ class Block(nn.Module):
         normed = norm("attention_norm")(words)
         # T5 does not scale its logits: the initial queries are smaller instead.
         query, key, value = heads("query", (config.width * config.head_width) ** -0.5), heads("key"), heads("value")
-        logits = jnp.einsum("RqHK,RkHK->RHqk", query, key, precision=self.precision.matmul)
-        weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype))
-        mixed = jnp.einsum("RHqk,RkHK->RqHK", weights, value, precision=self.precision.matmul)
+        rate = config.weights_dropout if self.train else 0.0
+        if rate == 0 and fused_attention_works(*query.shape[1:], query.dtype, biased=True):
+            mixed = fused_attention(query, key, value, bias)
+        else:
+            logits = jnp.einsum("RqHK,RkHK->RHqk", query, key, precision=self.precision.matmul)
+            weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype), rate)
+            mixed = jnp.einsum("RHqk,RkHK->RqHK", weights, value, precision=self.precision.matmul)
         mixed = keep(mixed.reshape(*words.shape[:2], config.heads * config.head_width))
         words = words + dropout(dense(mixed, config.width, "attention_out"))
 

@@ -23,6 +23,7 @@ from clippy_jax.config import Config
 from clippy_jax.errors import InputError, reading
 from clippy_jax.processes import log_line
 from clippy_jax.run.json_lines import JsonLines, go_back
+from clippy_jax.training.step_work import StepWork, step_work
 from clippy_jax.whole_files import write_text
 
 _NOT_WRITTEN = "cannot be written"
@@ -50,28 +51,35 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
 
 
 class Progress:
-    """Reports on the training to the console and to a writer, with its rate and the time left.
+    """Reports on the training to the console and to a writer, with its rates and the time left.
 
-    Both count training only: the clock starts at the first report, which therefore has no rate, and stands still where
-    the run compiles or evaluates.
+    All of them count training only: the clock starts at the first report, which therefore has no rate, and stands still
+    where the run compiles or evaluates.
 
     Args:
       writer: gets all scalars.
       config: of the run.
+      peak: FLOP/s that the data sheets promise of all devices together; None where they are not known.
       clock: seconds, from any origin.
     """
 
     def __init__(
-        self, writer: metric_writers.MetricWriter, config: Config, clock: Callable[[], float] = time.monotonic
+        self,
+        writer: metric_writers.MetricWriter,
+        config: Config,
+        peak: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._writer = writer
-        self._batch_size = config.input.batch_size
+        self._config = config
         self._total_steps = config.schedule.stop_step
+        self._peak = peak
         self._clock = clock
         self._first: tuple[int, float] | None = None  # (step, training seconds) of the first report
         self._last: tuple[int, float] | None = None  # and of the last one
         self._seconds_outside = 0.0
         self._seconds_waited = 0.0
+        self._work = StepWork(0, 0)  # since the last report
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -91,6 +99,13 @@ class Progress:
         """The same for what has taken so many seconds."""
         self._seconds_outside += seconds
 
+    def count(self, rows: int, length: int) -> None:
+        """Counts the work of a step whose texts take so many rows of so many tokens."""
+        config = self._config
+        batch = config.input.image_size, config.input.batch_size
+        work = step_work(config.model, config.optimizer.freeze, *batch, rows, length)
+        self._work = StepWork(*(a + b for a, b in zip(self._work, work)))
+
     def report(self, step: int, values: Mapping[str, SupportsFloat], skipped: Mapping[str, int]) -> None:
         """Reports on training after `step` steps; waits for the device where values are its arrays.
 
@@ -107,12 +122,20 @@ class Progress:
         if self._last is None:
             self._first = step, t
         else:
-            values["images_per_second"] = self._batch_size / _seconds_per_step(self._last, (step, t))
-            values["data_wait"] = self._seconds_waited / (t - self._last[1])
-            left = (self._total_steps - step) * _seconds_per_step(self._first, (step, t))
-            line += [f"{values['images_per_second']:,.1f} images/s", f"{datetime.timedelta(seconds=round(left))} left"]
-            line.append(f"data wait {values['data_wait']:.0%}")
-        self._last, self._seconds_waited = (step, t), 0.0
+            seconds = t - self._last[1]
+            values["images_per_second"] = self._config.input.batch_size * (step - self._last[0]) / seconds
+            values["tokens_per_second"] = self._work.tokens / seconds
+            line += [f"{values['images_per_second']:,.1f} images/s", f"{values['tokens_per_second']:,.0f} tokens/s"]
+            if self._peak:
+                values["mfu"] = self._work.flops / seconds / self._peak
+                line.append(f"MFU {values['mfu']:.1%}")
+            left = (self._total_steps - step) * (t - self._first[1]) / (step - self._first[0])
+            values["data_wait"] = self._seconds_waited / seconds
+            line += [f"{datetime.timedelta(seconds=round(left))} left", f"data wait {values['data_wait']:.0%}"]
+        self._last, self._seconds_waited, self._work = (step, t), 0.0, StepWork(0, 0)
+        if peak_memory := _peak_memory():
+            values["peak_memory_gb"] = peak_memory / 1e9
+            line.append(f"peak memory {values['peak_memory_gb']:.1f} GB")
         causes = [f"{count:,} {cause}" for cause, count in skipped.items() if count]
         log_line("  ".join(line + ["skipped " + ", ".join(causes)] * bool(causes)))
         self._write(step, values | {f"skipped/{cause}": float(count) for cause, count in skipped.items()})
@@ -128,8 +151,10 @@ class Progress:
         self._writer.flush()
 
 
-def _seconds_per_step(start: tuple[int, float], end: tuple[int, float]) -> float:
-    return (end[1] - start[1]) / (end[0] - start[0])
+def _peak_memory() -> int:
+    """Bytes that were in use at most on the fullest of this process's devices; 0 where they do not tell, as CPUs."""
+    stats = (device.memory_stats() or {} for device in jax.local_devices())
+    return max(one.get("peak_bytes_in_use", 0) for one in stats)
 
 
 class _ScalarWriter(metric_writers.MetricWriter):

@@ -31,6 +31,8 @@ def diverged(data, tmp_path_factory):
     fields = dict(checkpoint__every_steps=2, checkpoint__every_minutes=0.0, optimizer__gradient_clip_norm=0.0)
     calm = small_run.config(data, schedule__stop_step=2, schedule__peak_learning_rate=1e-3, **fields)
     train_and_evaluate(calm, workdir)
+    # Between two readings of the figures, so that the step at which it happens has to be found among several.
+    fields |= dict(log_every_steps=20, checkpoint__every_steps=20)
     wild = small_run.config(data, schedule__stop_step=20, schedule__peak_learning_rate=1e30, **fields)
     with pytest.raises(InputError) as ended:
         train_and_evaluate(dataclasses.replace(wild, save_diverged_batch=True), workdir)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import Batch
-from clippy_jax.mesh import make_mesh
+from clippy_jax.mesh import batch_sharding, make_mesh
 from tests.input_pipeline.test_text_packing import random_texts, unpacked
 
 
@@ -17,9 +17,14 @@ def batch(longest: int, seed: int) -> Batch:
     return Batch(images, random_texts(32, longest, 77, seed))
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-def test_all_batches_in_order_in_no_more_rows_than_the_fullest_pack_needs(count):
+@pytest.mark.parametrize("count, pinned", [(0, False), (1, False), (2, False), (3, True), (7, False)])
+def test_all_batches_in_order_in_no_more_rows_than_the_fullest_pack_needs(count, pinned, monkeypatch):
     mesh = make_mesh()
+    if pinned:  # a CPU has no use for it, but has a memory of this name
+        monkeypatch.setattr(
+            "clippy_jax.input_pipeline.device_batches.pinned_sharding",
+            lambda mesh: batch_sharding(mesh).with_memory_kind("pinned_host"),
+        )
     batches = [batch(longest, seed) for seed, longest in enumerate([5, 19, 77, 38, 1, 39, 60][:count])]
     placed = list(device_batches(iter(batches), mesh, texts_per_pack=4))
     rows = [texts.tokens.shape[1] for _, texts in placed]
@@ -28,7 +33,7 @@ def test_all_batches_in_order_in_no_more_rows_than_the_fullest_pack_needs(count)
         np.testing.assert_array_equal(images, original.images)
         np.testing.assert_array_equal(unpacked(texts), original.tokens)
         for array in (images, *texts):
-            assert len(array.sharding.device_set) == mesh.size
+            assert array.sharding == batch_sharding(mesh) and len(array.sharding.device_set) == mesh.size
             assert array.addressable_shards[0].data.shape[0] == len(array) // mesh.size
 
 

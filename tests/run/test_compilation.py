@@ -8,8 +8,9 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import pytest
 
-from clippy_jax.run.compilation import call_and_time_compilation
+from clippy_jax.run.compilation import call_and_time_compilation, choose_optimization_level
 
 SCRIPT = """
 import sys
@@ -96,6 +97,22 @@ def test_programs_are_native_code_and_never_taken_from_where_others_can_write(tm
     doubts = ["belongs to another user"] * ("theirs" in tried)
     assert said == [*doubts, "can be written by others", "is a link, not a folder", "is no folder"]
     assert lines.count("None") == len(tried) - 2
+
+
+@pytest.mark.parametrize("backend, chosen, level", [("gpu", None, "O1"), ("gpu", "O2", "O2"), ("cpu", None, "UNKNOWN")])
+def test_gpus_get_the_level_that_hides_waiting_unless_another_is_chosen(monkeypatch, capsys, backend, chosen, level):
+    monkeypatch.delenv("JAX_OPTIMIZATION_LEVEL", raising=False)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    try:
+        if chosen:
+            monkeypatch.setenv("JAX_OPTIMIZATION_LEVEL", chosen)
+            jax.config.update("jax_optimization_level", chosen)  # which JAX does when it starts
+        choose_optimization_level()
+        assert jax.config.jax_optimization_level == level
+        assert jax.jit(lambda x: x + 1)(1) == 2  # JAX takes the word
+    finally:
+        jax.config.update("jax_optimization_level", "UNKNOWN")
+    assert (f"level {level} " in capsys.readouterr().out) == (backend == "gpu")
 
 
 def test_the_time_to_compile_is_that_of_new_programs():

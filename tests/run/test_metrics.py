@@ -12,6 +12,7 @@ from tensorboard.util import tensor_util
 
 from clippy_jax.errors import InputError
 from clippy_jax.run.metrics import Progress, open_writer
+from clippy_jax.training.step_work import step_work
 
 
 class Clock:
@@ -41,9 +42,9 @@ def with_wandb(config, **fields):
 
 
 @contextlib.contextmanager
-def progress_of(workdir, config, start_step=0, clock=time.monotonic):
+def progress_of(workdir, config, start_step=0, clock=time.monotonic, peak=None):
     with contextlib.closing(open_writer(workdir, config, start_step)) as writer:
-        yield Progress(writer, config, clock)
+        yield Progress(writer, config, peak, clock)
 
 
 def train(progress, clock, steps, seconds_per_step=0.5, waited_per_step=0.125):
@@ -51,6 +52,7 @@ def train(progress, clock, steps, seconds_per_step=0.5, waited_per_step=0.125):
         with progress.waiting_for_data():
             clock.seconds += waited_per_step
         clock.seconds += seconds_per_step - waited_per_step
+        progress.count(16, 32)
         if step == steps[0] or step % 10 == 0:
             progress.report(step, {"loss": jnp.float32(1 / step), "learning_rate": 2e-4}, {"undecodable": 0})
 
@@ -74,11 +76,13 @@ def test_console_lines_are_plain_and_complete(tmp_path, config, clock, capsys):
         progress.report(20, {"loss": 0.5, "learning_rate": 2e-4}, skipped)
     assert capsys.readouterr().out.splitlines() == [
         "step     1/1,000  loss 1.0000  learning rate 2.00e-04",
-        "step    10/1,000  loss 0.1000  learning rate 2.00e-04  128.0 images/s  0:08:15 left  data wait 25%",
+        "step    10/1,000  loss 0.1000  learning rate 2.00e-04  128.0 images/s  3,328 tokens/s  0:08:15 left  "
+        "data wait 25%",
         "step 10  imagenet: top1 0.25  top5 0.5",
-        "step    11/1,000  loss 0.0909  learning rate 2.00e-04  128.0 images/s  0:08:14 left  data wait 25%",
-        "step    20/1,000  loss 0.5000  learning rate 2.00e-04  128.0 images/s  0:08:10 left  data wait 22%  "
-        "skipped 1,200 undecodable, 3 no caption",
+        "step    11/1,000  loss 0.0909  learning rate 2.00e-04  128.0 images/s  3,328 tokens/s  0:08:14 left  "
+        "data wait 25%",
+        "step    20/1,000  loss 0.5000  learning rate 2.00e-04  128.0 images/s  2,958 tokens/s  0:08:10 left  "
+        "data wait 22%  skipped 1,200 undecodable, 3 no caption",
     ]
 
 
@@ -95,11 +99,24 @@ def test_json_lines_hold_everything_written(tmp_path, config, clock):
         "loss": pytest.approx(0.1, rel=1e-6),
         "learning_rate": 2e-4,
         "images_per_second": 128.0,
+        "tokens_per_second": 2 * (64 * (1 + 17) + 16 * 32),
         "data_wait": 0.25,
         "skipped/undecodable": 0.0,
     }
     assert lines[2] == {"step": 10, "voc/mIoU": 0.5}
     assert lines[3]["loss"] is None and lines[3]["skipped/truncated"] == 2.0
+
+
+def test_the_share_of_the_data_sheets_rate_and_the_peak_memory_where_they_are_known(
+    tmp_path, config, clock, capsys, monkeypatch
+):
+    flops, _ = step_work(config.model, (), config.input.image_size, 64, rows=16, length=32)
+    devices = [types.SimpleNamespace(memory_stats=lambda peak=peak: {"peak_bytes_in_use": peak}) for peak in (1e9, 3e9)]
+    monkeypatch.setattr("jax.local_devices", lambda: devices)
+    with progress_of(tmp_path, config, clock=clock, peak=8 * flops) as progress:
+        train(progress, clock, range(1, 11))  # two steps a second: a quarter of the peak
+    assert "MFU 25.0%  0:08:15 left  data wait 25%  peak memory 3.0 GB" in capsys.readouterr().out
+    assert read_lines(tmp_path)[1]["mfu"] == pytest.approx(0.25) and read_lines(tmp_path)[1]["peak_memory_gb"] == 3.0
 
 
 def test_resuming_drops_the_lines_of_steps_that_are_done_again(tmp_path, config, clock):
@@ -131,7 +148,8 @@ def test_tensorboard_reads_back_what_was_written(tmp_path, config, clock):
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {
-        "loss", "learning_rate", "images_per_second", "data_wait", "skipped/undecodable", "voc/mIoU"
+        "loss", "learning_rate", "images_per_second", "tokens_per_second", "data_wait", "skipped/undecodable",
+        "voc/mIoU",
     }  # fmt: skip
     losses = [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in events.Tensors("loss")]
     assert losses == [(1, 1.0), (10, pytest.approx(0.1)), (20, pytest.approx(0.05))]

@@ -14,11 +14,13 @@ from tools.benchmarks.report import Case, Report
 from tools.benchmarks.training_step import Setting, model_config
 
 
-def measure(size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str]) -> Report:
-    """Times batches of all sides; the peers are of `sides.PEERS`."""
+def measure(
+    size: str, batch_sizes: Sequence[int], steps: int, precision: str, peers: Sequence[str], turns: int | None
+) -> Report:
+    """Times batches of all sides, in so many turns or those of its size; the peers are of `sides.PEERS`."""
     cases, where = [], None
     model = dataclasses.asdict(model_config(size, precision, Setting()))
-    turns = sides.TURNS[size]
+    turns = turns or sides.TURNS[size]
     progress = Progress(len(batch_sizes) * turns * (1 + len(peers)))
     for batch_size in batch_sizes:
         name = f"{size}, {precision}, batch {batch_size}"
@@ -58,18 +60,19 @@ def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
 
     from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.state import init_params
-    from tools.benchmarks.matmul_flops import matmul_flops
+    from clippy_jax.training.step_work import image_flops
 
     config = parse_model(model)
     params = jax.jit(lambda key: init_params(config, 224, key))(jax.random.key(0))
     images = jax.device_put(_images(batch_size))
+    patches = (224 // config.image.patch_size) ** 2
 
     def encode(params, images):
         return CLIPpy(config).apply({"params": params}, images, method="encode_image")
 
     compiled = jax.jit(encode)
     return sides.Side(
-        sides.jax_facts() | {"flops": matmul_flops(encode, params, images)},
+        sides.jax_facts() | {"flops": batch_size * image_flops(config, patches, patches)},
         lambda _: jax.block_until_ready(compiled(params, images)),
         sides.jax_peak_memory,
         lambda: sides.jax_matmul_rate(config.precision),

@@ -53,11 +53,17 @@ class Report:
 def environment(device: str, packages: tuple[str, ...]) -> dict[str, Any]:
     """Where it was measured: the device, the cores that this process may use, the load on them, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = {name: importlib.metadata.version(name) for name in packages}
     return {
         "device": device,
         "cores": cores,
         "load average at the start": os.getloadavg()[0],
         "python": platform.python_version(),
-        **versions,
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

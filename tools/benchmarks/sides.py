@@ -126,15 +126,15 @@ def jax_peak_memory() -> int:
     return peak_of_process() if device.platform == "cpu" else device.memory_stats()["peak_bytes_in_use"]
 
 
-def jax_matmul_rate(precision: str) -> float:
-    """FLOP/s of a large square matrix product, the best of a few."""
+def jax_matmul_rate(precision: str, side: int | None = None) -> float:
+    """FLOP/s of a large square matrix product (of so many rows), the best of a few."""
     import jax
     import jax.numpy as jnp
 
     from clippy_jax.models.precision import precision_of
 
     dtype, exactness = precision_of(precision)
-    side = _matmul_side(jax.devices()[0].platform == "cpu")
+    side = side or _matmul_side(jax.devices()[0].platform == "cpu")
     square = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(dtype)
     product = jax.jit(lambda x: jnp.matmul(x, x, precision=exactness))
     return _best_rate(side, lambda: jax.block_until_ready(product(square)))
@@ -177,11 +177,11 @@ def torch_peak_memory(device) -> int:
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_of_process()
 
 
-def torch_matmul_rate(device, precision: str) -> float:
-    """FLOP/s of a large square matrix product, the best of a few."""
+def torch_matmul_rate(device, precision: str, side: int | None = None) -> float:
+    """FLOP/s of a large square matrix product (of so many rows), the best of a few."""
     import torch
 
-    side = _matmul_side(device.type == "cpu")
+    side = side or _matmul_side(device.type == "cpu")
     square = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bfloat16" else None)
 
     @torch.no_grad()

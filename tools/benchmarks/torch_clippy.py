@@ -134,7 +134,7 @@ class TextBlock(nn.Module):
         self.mlp_norm = nn.RMSNorm(config.width, eps=1e-6)
         self.mlp_in = nn.Linear(config.width, config.mlp_width, bias=False)
         self.mlp_out = nn.Linear(config.mlp_width, config.width, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout, self.weights_dropout = nn.Dropout(config.dropout), config.weights_dropout
         with torch.no_grad():  # T5 does not scale its logits: the initial queries are smaller instead
             self.query.weight.mul_(config.head_width**-0.5)
 
@@ -143,7 +143,7 @@ class TextBlock(nn.Module):
         query, key, value = (
             layer(normed).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        rate = self.dropout.p if self.training else 0.0
+        rate = self.weights_dropout if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), rate, scale=1.0)
         words = words + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
         hidden = self.dropout(functional.relu(self.mlp_in(self.mlp_norm(words))))

@@ -40,6 +40,8 @@ class Setting:
     patch_dropout: float = 0.0
     rematerialise: bool = False  # gradient checkpointing
     microbatches: int = 1  # GradCache, on our side; the peer takes its batch whole
+    attention_dropout: bool = True  # of T5's attention weights, which keeps it from cuDNN's kernel on our side
+    fused_attention: bool = True  # where the device has it, on our side
 
 
 SETTINGS = {
@@ -49,6 +51,8 @@ SETTINGS = {
     "rematerialised": Setting(rematerialise=True),
     "4 microbatches": Setting(microbatches=4),
     "rematerialised, 4 microbatches": Setting(rematerialise=True, microbatches=4),
+    "no attention dropout": Setting(attention_dropout=False),
+    "plain attention": Setting(attention_dropout=False, fused_attention=False),
 }
 # The same work, the batch whole and in parts.
 WHOLE_AND_PARTS = (
@@ -58,14 +62,22 @@ WHOLE_AND_PARTS = (
 
 
 def measure(
-    size: str, batch_size: int, steps: int, precision: str, settings: Sequence[str], peers: Sequence[str]
+    size: str,
+    batch_size: int,
+    steps: int,
+    precision: str,
+    settings: Sequence[str],
+    peers: Sequence[str],
+    turns: int | None,
 ) -> Report:
-    """Times steps of all sides in the settings; the peers are of `sides.PEERS`.
+    """Times steps of all sides in the settings, in so many turns or those of its size; the peers are of `sides.PEERS`.
 
     Microbatches are measured beside our own step of the whole batch too, if that is among the settings.
     """
+    from clippy_jax.training.device_rates import data_sheet_rate  # with JAX, which PyTorch's process does without
+
     cases, where, of_ours = [], None, {}
-    turns = sides.TURNS[size]
+    turns = turns or sides.TURNS[size]
     progress = Progress(len(settings) * turns * (1 + len(peers)))
     for setting in settings:
         work = dict(
@@ -82,6 +94,7 @@ def measure(
         rate = max(one.matmul_rate for one in measured.values())
         ours = of_ours[setting] = measured["ours"]
         flops = ours.facts["flops"]
+        promised = data_sheet_rate(ours.facts["device"], precision)
         where = where or sides.report_environment(ours.facts["device"])
         for peer in peers:
             beside = f"{name}, beside {sides.PEERS[peer]}"
@@ -93,11 +106,16 @@ def measure(
                 Case(f"peak memory, {beside}", *memory, "GB"),
                 Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
             ]
+            if promised:
+                share = flops / seconds["ours"] / promised, flops / seconds[peer] / promised
+                cases.append(Case(f"MFU, {beside}", *share, "of the data sheet's rate"))
         if not peers:
             cases += [
                 Case(f"step time, {name}", seconds["ours"], None, "s", spread["ours"]),
                 Case(f"peak memory, {name}", ours.peak_memory / 1e9, None, "GB"),
             ]
+            if promised:
+                cases.append(Case(f"MFU, {name}", flops / seconds["ours"] / promised, None, "of the data sheet's rate"))
         cases += [
             Case(f"compile time, {name}", ours.facts["compile_seconds"], None, "s"),
             Case(f"temporary memory, {name}", ours.facts["temporary_memory"] / 1e9, None, "GB"),
@@ -134,6 +152,7 @@ def model_config(size: str, precision: str, setting: Setting) -> ModelConfig:
             relative_buckets=32,
             relative_max_distance=128,
             dropout=0.1,
+            attention_dropout=-1.0 if setting.attention_dropout else 0.0,
         ),
         pooling="max_with_cls",
         image_projection=False,
@@ -175,13 +194,15 @@ def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side
     from jax.sharding import Mesh
 
     from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing, rounded_rows
-    from clippy_jax.models.clippy import CLIPpy
+    from clippy_jax.models import t5, vit
     from clippy_jax.training.optimizer import make_optimizer
     from clippy_jax.training.state import init_state
     from clippy_jax.training.step import make_train_step
-    from tools.benchmarks.matmul_flops import matmul_flops
+    from clippy_jax.training.step_work import step_work
 
     chosen = SETTINGS[setting]
+    if not chosen.fused_attention:
+        t5.fused_attention_works = vit.fused_attention_works = lambda *shape, **kind: False
     # The part of a configuration that the step reads.
     config = types.SimpleNamespace(
         model=parse_model(model),
@@ -206,18 +227,11 @@ def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side
     jax.block_until_ready(state)
     programs = {}
 
-    def forward(params, images, texts):
-        def apply(inputs, method):
-            key = {"dropout": jax.random.key(0)}
-            return CLIPpy(config.model).apply({"params": params}, inputs, train=True, rngs=key, method=method)
-
-        return apply(images, "encode_image"), apply(texts, "encode_packed_texts")
-
     def compiled(images, texts):
         if texts.tokens.shape not in programs:
             step = jax.jit(make_train_step(config, one_device), donate_argnums=0)
-            # The gradient of a matrix product is two matrix products. What rematerialisation computes again is no gain.
-            flops = 3 * matmul_flops(forward, state.params, images, texts)
+            packs, rows, length = texts.tokens.shape
+            flops = step_work(config.model, (), 224, batch_size, packs * rows, length).flops
             start = time.perf_counter()
             program = step.lower(state, images, texts).compile()
             programs[texts.tokens.shape] = program, flops, time.perf_counter() - start
