@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def import_tensorflow() -> ModuleType:
-    """TensorFlow, silent and kept off the GPUs, which are JAX's. Call it before a library that imports it by itself.
+    """TensorFlow, silent and kept off the GPUs, which are JAX's. Call it before a library imports it by itself.
 
     It comes without Keras, which would take a third of the time and is loaded when `tf.keras` is asked for.
     """

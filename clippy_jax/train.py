@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from clu import parameter_overview, periodic_actions
+from clu import parameter_overview
 from jax.sharding import Mesh
 
 from clippy_jax.config import Config
@@ -196,15 +196,15 @@ def _data_sheet_rate(config: Config, mesh: Mesh) -> float | None:
 def _profile(config: Config, workdir: str) -> Callable[[int], object]:
     """To be called before each step and after the last: writes the trace of `config.profile_steps`, on one process."""
     first, last = config.profile_steps or (math.inf, math.inf)
-    if first > config.schedule.stop_step or jax.process_index() != 0:
-        return lambda step: None
-    return periodic_actions.Profile(
-        logdir=f"{workdir}/profile",
-        first_profile=first,
-        num_profile_steps=min(last, config.schedule.stop_step) + 1 - first,
-        profile_duration_ms=None,
-        every_secs=None,
-    )
+    last = min(last, config.schedule.stop_step)
+
+    def before(step: int) -> None:
+        if step == first:
+            jax.profiler.start_trace(f"{workdir}/profile")
+        elif step == last + 1 > first:
+            jax.profiler.stop_trace()
+
+    return before if jax.process_index() == 0 else lambda step: None
 
 
 def _check_vocabulary(training_input: TrainingInput, config: Config) -> None:

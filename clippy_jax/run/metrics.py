@@ -1,7 +1,6 @@
 """What a run tells: its progress on the console; its figures as JSON lines, for TensorBoard and for Weights & Biases.
 
-The writers are clu's or have its interface. Every process makes the same calls; only the first one writes. Importing
-this module loads TensorFlow.
+Every process makes the same calls; only the first one writes.
 """
 
 import contextlib
@@ -11,22 +10,32 @@ import importlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import SupportsFloat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, SupportsFloat
 
 import jax
-from clu import metric_writers
 from etils import epath
 
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError, reading
+from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.processes import log_line
 from clippy_jax.run.json_lines import JsonLines, go_back
 from clippy_jax.training.step_work import StepWork, step_work
 from clippy_jax.whole_files import write_text
 
 
-def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> metric_writers.MetricWriter:
+class Writer(Protocol):
+    """Where scalars go."""
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes them, by their names, and hands them to the file system or the service."""
+
+    def close(self) -> None:
+        """Ends what is written."""
+
+
+def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> Writer:
     """A writer of scalars to `metrics.jsonl` and `tensorboard/` in a workdir and, if configured, to Weights & Biases.
 
     Args:
@@ -37,14 +46,10 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
       InputError: W&B is configured but is not installed or does not start.
     """
     if jax.process_index() != 0:
-        return metric_writers.MultiWriter([])
+        return _Writers([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    writers += [
-        _JsonLinesWriter(folder / "metrics.jsonl", start_step),
-        metric_writers.SummaryWriter(f"{folder}/tensorboard"),
-    ]
-    return metric_writers.MultiWriter(writers)
+    return _Writers([*writers, _JsonLinesWriter(folder / "metrics.jsonl", start_step), _TensorBoard(folder)])
 
 
 class Progress:
@@ -62,7 +67,7 @@ class Progress:
 
     def __init__(
         self,
-        writer: metric_writers.MetricWriter,
+        writer: Writer,
         config: Config,
         peak: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -135,17 +140,15 @@ class Progress:
             line.append(f"peak memory {values['peak_memory_gb']:.1f} GB")
         causes = [f"{count:,} {cause}" for cause, count in skipped.items() if count]
         log_line("  ".join(line + ["skipped " + ", ".join(causes)] * bool(causes)))
-        self._write(step, values | {f"skipped/{cause}": float(count) for cause, count in skipped.items()})
+        self._writer.write_scalars(
+            step, values | {f"skipped/{cause}": float(count) for cause, count in skipped.items()}
+        )
 
     def report_evaluation(self, step: int, name: str, values: Mapping[str, SupportsFloat]) -> None:
         """Reports what the evaluation `name` found after `step` steps; its scalars are filed under `name/`."""
         values = {key: float(value) for key, value in values.items()}
         log_line(f"step {step:,}  {name}: " + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
-        self._write(step, {f"{name}/{key}": value for key, value in values.items()})
-
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
-        self._writer.write_scalars(step, values)
-        self._writer.flush()
+        self._writer.write_scalars(step, {f"{name}/{key}": value for key, value in values.items()})
 
 
 def _peak_memory() -> int:
@@ -154,20 +157,39 @@ def _peak_memory() -> int:
     return max(one.get("peak_bytes_in_use", 0) for one in stats)
 
 
-class _ScalarWriter(metric_writers.MetricWriter):
-    """The part of clu's interface that a run uses: scalars."""
+class _Writers:
+    """Several as one."""
 
-    def _refuse(self, *args, **kwargs):
-        raise NotImplementedError(f"{type(self).__name__} writes scalars only")
+    def __init__(self, writers: Sequence[Writer]):
+        self._writers = writers
 
-    write_summaries = write_images = write_videos = write_audios = write_texts = _refuse
-    write_histograms = write_hparams = _refuse
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        for writer in self._writers:
+            writer.write_scalars(step, scalars)
 
-    def flush(self) -> None:
-        """Does nothing: what is written is written."""
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
 
 
-class _JsonLinesWriter(_ScalarWriter):
+class _TensorBoard:
+    """By TensorFlow, which writes to buckets, too."""
+
+    def __init__(self, folder: epath.Path):
+        self._summary = import_tensorflow().summary
+        self._writer = self._summary.create_file_writer(f"{folder}/tensorboard")
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        with self._writer.as_default(step):
+            for name, value in scalars.items():
+                self._summary.scalar(name, value)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _JsonLinesWriter:
     """`{"step": 200, "loss": 3.1, ...}` per line; a number that JSON lacks (NaN, infinity) is null."""
 
     def __init__(self, path: epath.Path, start_step: int):
@@ -176,19 +198,14 @@ class _JsonLinesWriter(_ScalarWriter):
         self._lines = JsonLines(path)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Appends a line."""
         self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in scalars.items()})
-
-    def flush(self) -> None:
-        """Hands the lines so far to the file system."""
         self._lines.flush()
 
     def close(self) -> None:
-        """Ends the file."""
         self._lines.close()
 
 
-class WeightsAndBiases(_ScalarWriter):
+class WeightsAndBiases:
     """A W&B run that goes on under the same id (`wandb_run_id` in its folder) whenever the training is restarted."""
 
     def __init__(self, folder: epath.Path, config: Config):
