@@ -1,9 +1,11 @@
 """Flags of the entry points that need no configuration file, and the line that each program begins with."""
 
 import argparse
+import contextlib
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clippy_jax.errors import InputError
@@ -39,6 +41,19 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Raises `InputError` instead of printing the usage and exiting."""
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Surrounds the imports of a program's large libraries, which make a million objects that stay: the garbage
+    collector looks at them neither now nor later nor at the exit, which saves seconds.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def at_home(value: Any) -> Any:

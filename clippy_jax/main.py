@@ -14,7 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clippy_jax.command_line import at_home
+from clippy_jax.command_line import announce, at_home, importing
 from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading, reason
@@ -82,16 +82,15 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{argv[1]!r} is not a flag; options look like --config.input.batch_size=256")
     config = parse(_CONFIG.value)
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint
-    # Imported here so that a wrong command is answered at once.
-    import jax
+    with importing():  # here, so that a wrong command is answered at once
+        import jax
 
-    from clippy_jax import processes
-    from clippy_jax.command_line import announce
-    from clippy_jax.host_tensorflow import import_tensorflow
+        from clippy_jax import processes
+        from clippy_jax.host_tensorflow import import_tensorflow
 
-    import_tensorflow()  # before clu does
-    from clippy_jax.run.compilation import choose_optimization_level, keep_programs
-    from clippy_jax.train import train_and_evaluate
+        import_tensorflow()  # before clu does
+        from clippy_jax.run.compilation import choose_optimization_level, keep_programs
+        from clippy_jax.train import train_and_evaluate
 
     # JAX aborts a process when another one of its run has died. It says why; absl would add the stack of every thread.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)

@@ -9,6 +9,7 @@
     scaling  bytes that the step of configs/b16.py sends on 8 to 1,024 devices, and what they cost on V100, H100 and TPU
     choices  layers of the models as this code computes them, beside the plain way
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
+    start  from the command line of a training to its first step: each second, by stage and by library
     device large matrix products and batches sent to the device, beside PyTorch
     gpu    all that a GPU is measured by, as runs of the above; the same command goes on where it stopped
 
@@ -47,6 +48,7 @@ MODULES = {
     "scaling": "scaling",
     "choices": "choices",
     "input": "training_input",
+    "start": "startup",
     "device": "device",
 }
 
@@ -68,11 +70,12 @@ def flags() -> argparse.ArgumentParser:
     scaling.add_argument("--link_gigabytes_per_second", type=float, help="its slowest link's one direction")
     choices = commands.add_parser("choices", help="choices of the models' code")
     batches = commands.add_parser("input", help="the input pipeline")
+    start = commands.add_parser("start", help="the start of a training")
     device = commands.add_parser("device", help="the device alone")
     gpu = commands.add_parser("gpu", help="all that a GPU is measured by")
     gpu.add_argument("--minutes", type=float, default=9.5, help="cut off after so many (default: %(default)s)")
     of_towers = (step, inference, memory, segmentation, scaling, choices, device, gpu)
-    sizes = dict.fromkeys(of_towers, "b16") | dict.fromkeys((loss, batches), "full")
+    sizes = dict.fromkeys(of_towers, "b16") | dict.fromkeys((loss, batches, start), "full")
     for command, size in sizes.items():
         command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")
         command.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
