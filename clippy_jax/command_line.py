@@ -1,6 +1,7 @@
 """Flags of the entry points that need no configuration file, and the line that each program begins with."""
 
 import argparse
+import difflib
 import os
 import re
 import shutil
@@ -51,20 +52,29 @@ class Parser(argparse.ArgumentParser):
         return self
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
-        """As `ArgumentParser` does, with the home folder in the place of a "~" that starts a value."""
-        args = super().parse_args(arguments)
+        """As `ArgumentParser` does, with values as `on_this_machine` has them, and a hint at what was meant."""
+        args, unknown = self.parse_known_args(arguments)
+        if unknown:
+            name = unknown[0].split("=")[0].lstrip("-").replace("-", "_").lower()
+            close = difflib.get_close_matches(name, vars(args), n=1) if unknown[0].startswith("-") else []
+            hint = f"did you mean --{close[0]}? " if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}see {self.prog} --help")
         for name, value in vars(args).items():
-            setattr(args, name, [at_home(item) for item in value] if isinstance(value, list) else at_home(value))
+            several = isinstance(value, list)
+            setattr(args, name, [on_this_machine(item) for item in value] if several else on_this_machine(value))
         return args
 
     def error(self, message: str) -> None:
         """Raises `InputError` instead of printing the usage and exiting."""
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(message if message.endswith("--help") else f"{message}; see {self.prog} --help")
 
 
-def at_home(value: Any) -> Any:
-    """A value with the home folder in the place of a "~" that starts it: shells leave that of --flag=~/file alone."""
-    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+def on_this_machine(value: Any) -> Any:
+    """A value that starts with "~" or "file://" as a path; shells leave the home folder of --flag=~/file alone."""
+    if not isinstance(value, str):
+        return value
+    value = value.removeprefix("file://")
+    return os.path.expanduser(value) if value.startswith("~") else value
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = pathlib.Path(args.output) if args.output else None
     if output and not os.access(output.parent, os.W_OK):
         raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")
+    if output and output.is_dir():
+        raise InputError(f"--output={output} is a folder; give the name of a JSON file in it")
     _check_flags(args, paths)
     evaluators = {name: TASKS[name].evaluator(path, **_chosen(args, name)) for name, path in paths.items()}
 

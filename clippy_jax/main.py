@@ -8,13 +8,14 @@ python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """
 
+import os
 import signal
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clippy_jax.command_line import Parser, at_home
+from clippy_jax.command_line import Parser, on_this_machine
 from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading, reason
@@ -49,7 +50,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(_help())
         sys.exit()
-    argv = [name + equals + at_home(value) for name, equals, value in (argument.partition("=") for argument in argv)]
+    argv = [name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:
@@ -75,8 +76,12 @@ def _check_overrides(argv: list[str]) -> None:
     without_overrides = flags.FlagValues()
     without_overrides.set_gnu_getopt()
     config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
-    given = [argument for argument in argv if argument.startswith("--config=")]
-    with reading(given[-1] if given else "--config"):
+    given = [value for flag, value in zip(argv, argv[1:]) if flag == "--config"]
+    given += [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
+    for file in given:
+        if not os.path.isfile(file.split(":")[0]):  # an argument of the configuration may follow
+            raise InputError(f"--config={file} does not exist; give a configuration file, for example configs/b16.py")
+    with reading(f"--config={given[-1]}" if given else "the command line"):
         without_overrides(argv, known_only=True)
         if config.value is None:
             return

@@ -14,7 +14,7 @@ from jaxtyping import Int32
 
 from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
-from clippy_jax.datasets.sample import BadSample, StorageAway
+from clippy_jax.datasets.sample import BadCounts, BadSample, StorageAway
 from clippy_jax.datasets.shards import ShardSource
 from clippy_jax.errors import InputError, reading
 
@@ -37,7 +37,7 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     """Lists images and captions; decodes none.
 
     Args:
-      source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
+      source: a table as training reads it, rows with the same path being captions of one image; a tar
         pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; a Karpathy JSON
         (`dataset_coco.json`), the images beside it at `filepath/filename`; or Flickr30k's folder, `.token` or
         `results.csv`.
@@ -49,8 +49,8 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     try:
         path = pathlib.Path(os.path.expanduser(source))
         path = flickr.caption_file(path) or path
-        if path.suffix.lower() == ".json":
-            return _karpathy(path, split)
+        if path.suffix.lower() == ".json" and (of_split := _karpathy(path, split)):
+            return of_split
         if flickr.is_caption_file(path):
             return _of_files(str(path), "all rows", flickr.read_captions(path))
         files = patterns.expand_files(source)
@@ -67,16 +67,27 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
 
 def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
     captions_of: dict[pathlib.Path, list[str]] = {}
+    left_out = BadCounts()
     for file in files:
         table = tables.TableSource(file)
+        left_out.note_all(table.left_out)
         for index, caption in enumerate(table.captions):
-            captions_of.setdefault(pathlib.Path(table.path(index)), []).append(caption)
-    return _of_files(source, "all rows", captions_of)
+            captions = [caption, *table.further.get(index, ())]
+            captions_of.setdefault(pathlib.Path(table.path(index)), []).extend(captions)
+    return _of_files(source, _all("rows", left_out), captions_of)
 
 
-def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
+def _all(what: str, left_out: BadCounts) -> str:
+    """What stands for a split where there is none: whatever could not be used is said beside the figures."""
+    return f"all {what}{f' (left out: {left_out})' if left_out else ''}"
+
+
+def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs | None:
+    """The pairs of a split; None where the JSON is a list, as a table of images and captions is."""
     with reading(file, wrong="cannot be read as JSON"):
         contents = json.loads(file.read_text("utf-8-sig"))
+    if isinstance(contents, list):
+        return None
     try:
         entries = contents["images"]
         splits = sorted({entry["split"] for entry in entries})
@@ -114,9 +125,13 @@ def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
             raise OSError(f"sample {index} of {source}: {error}") from error
 
     lines = [[line.strip() for line in shards[i].caption.splitlines() if line.strip()] for i in range(len(shards))]
+    if captionless := lines.count([]):
+        shards.left_out.note("captionless", source, captionless)
     kept = [index for index, captions in enumerate(lines) if captions]
     names = tuple(pathlib.Path(f"{source}, sample {index}") for index in kept)
-    return _pairs(source, "all samples", names, lambda i: open_image(kept[i]), [lines[index] for index in kept])
+    return _pairs(
+        source, _all("samples", shards.left_out), names, lambda i: open_image(kept[i]), [lines[index] for index in kept]
+    )
 
 
 def _pairs(
