@@ -2,10 +2,13 @@
 
 import argparse
 import contextlib
+import difflib
 import gc
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from clippy_jax.errors import InputError
@@ -17,30 +20,55 @@ class Parser(argparse.ArgumentParser):
     Args:
       prog: how the program is called.
       description: what it does, in a line.
-      documentation: the program's docstring; its paragraphs of commands become the examples at the end of the help.
+      documentation: text with commands, in paragraphs of their own; those of `prog` become the examples of the help.
     """
 
     def __init__(self, prog: str, description: str, documentation: str | None = None):
-        paragraphs = (documentation or "").split("\n\n")
-        examples = [text.strip() for text in paragraphs if text.strip().startswith("python -m")]
+        paragraphs = [text.strip() for text in (documentation or "").split("\n\n")]
+        commands = [command for text in paragraphs for command in re.split(r"\n(?=python )", text)]
+        examples = [command for command in commands if command.startswith(prog)]
         super().__init__(
             prog=prog,
             description=description,
-            epilog="examples:\n\n" + "\n\n".join(examples) if examples else None,
+            epilog="\n".join(["examples:", "", *examples]) if examples else None,
             formatter_class=_Help,
             allow_abbrev=False,
         )
+        self._rare: list[tuple[argparse.Action, str]] = []  # with their helps
+
+    def add_rare_flags(self, title: str) -> Callable[..., None]:
+        """What adds flags to a group that `--help` leaves out and `--help_all` shows; called as `add_argument` is."""
+        if not self._rare:
+            self.add_argument("--help_all", nargs=0, action=_ShowAll, help="show the flags that are rarely needed too")
+        group = self.add_argument_group(title)
+
+        def add(name: str, *, help: str, **options: Any) -> None:
+            self._rare.append((group.add_argument(name, help=argparse.SUPPRESS, **options), help))
+
+        return add
+
+    def with_rare_flags(self) -> "Parser":
+        """Itself; from now on its help has all flags."""
+        for action, help in self._rare:
+            action.help = help
+        return self
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
-        """As `ArgumentParser` does, with the home folder in the place of a "~" that starts a value."""
-        args = super().parse_args(arguments)
+        """As `ArgumentParser` does, with values as `on_this_machine` has them, and a hint at what was meant."""
+        args, unknown = self.parse_known_args(arguments)
+        if unknown:
+            name = unknown[0].split("=")[0].lstrip("-").replace("-", "_").lower()
+            close = difflib.get_close_matches(name, vars(args), n=1) if unknown[0].startswith("-") else []
+            hint = f"did you mean --{close[0]}? " if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}see {self.prog} --help")
         for name, value in vars(args).items():
-            setattr(args, name, [at_home(item) for item in value] if isinstance(value, list) else at_home(value))
+            several = isinstance(value, list)
+            setattr(args, name, [on_this_machine(item) for item in value] if several else on_this_machine(value))
         return args
 
     def error(self, message: str) -> None:
         """Raises `InputError` instead of printing the usage and exiting."""
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(message if message.endswith("--help") else f"{message}; see {self.prog} --help")
 
 
 @contextlib.contextmanager
@@ -56,16 +84,34 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def at_home(value: Any) -> Any:
-    """A value with the home folder in the place of a "~" that starts it: shells leave that of --flag=~/file alone."""
-    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+def on_this_machine(value: Any) -> Any:
+    """A value that starts with "~" or "file://" as a path; shells leave the home folder of --flag=~/file alone."""
+    if not isinstance(value, str):
+        return value
+    value = value.removeprefix("file://")
+    return os.path.expanduser(value) if value.startswith("~") else value
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of examples as they are, and most flags on one line with what they mean."""
+    """Keeps the lines of examples as they are, most flags on one line with what they mean, and the usage short."""
 
     def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=36)
+        super().__init__(prog, max_help_position=36, width=shutil.get_terminal_size((120, 45)).columns - 2)
+
+    def add_usage(self, usage, actions, groups, prefix=None):
+        """The usage names what is required alone."""
+        named = [action for action in actions if action.required]
+        if any(not action.required and action.dest != "help" for action in actions):
+            named.append(argparse.Action([], "flags", nargs="?"))
+        super().add_usage(usage, named, [], prefix)
+
+
+class _ShowAll(argparse.Action):
+    """--help_all."""
+
+    def __call__(self, parser, *_):
+        parser.with_rare_flags().print_help()
+        parser.exit()
 
 
 def announce(devices: bool = True) -> None:

@@ -125,7 +125,7 @@ class InputConfig:
     clean_captions: bool  # ftfy, html-unescape twice, collapse white space
     index_folder: str  # where shard indexes are cached; "" for beside the shards
     seed: Seed  # of the sample order and the augmentation
-    image_column: str = ""  # of tables: the column of image paths; "" for the usual names (`datasets/tables.py`)
+    image_column: str = ""  # of tables: the column of image paths; "" for the usual names (`datasets/table_rows.py`)
     caption_column: str = ""  # and the one of captions
     max_pixels: Pixels = 2**26  # an image with more is not used
     max_bad_fraction: Fraction = 1.0  # of the samples that cannot be used; with more the run stops

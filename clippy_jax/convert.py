@@ -1,10 +1,13 @@
 """Weights between PyTorch and this project, both ways.
 
-python -m clippy_jax.convert to-flax  --image=dino_vitbase16.pth --text=sentence-t5-base/ --output=init
-python -m clippy_jax.convert to-flax  --clippy=clippy_5k.pt --output=clippy_5k
+python -m clippy_jax.convert to-flax --image=dino_vitbase16.pth --text=sentence-t5-base/ --output=init
+python -m clippy_jax.convert to-flax --clippy=clippy_5k.pt --output=clippy_5k
 python -m clippy_jax.convert to-torch --checkpoint=runs/b16 --output=clippy_5k.pt
-python -m clippy_jax.convert to-hub   --checkpoint=runs/b16 --repo=ORG/NAME --results=results.json --output=b16_hub
-python -m clippy_jax.convert inspect  clippy_5k.pt
+python -m clippy_jax.convert to-torch --checkpoint=runs/b16 --format=dino --output=dino_b16.pth
+python -m clippy_jax.convert to-hub --checkpoint=runs/b16 --repo=ORG/NAME --results=results.json --output=b16_hub
+python -m clippy_jax.convert to-hub --checkpoint=clippy_5k --repo=ORG/NAME --push --private
+python -m clippy_jax.convert inspect clippy_5k.pt
+python -m clippy_jax.convert inspect hf-hub:ORG/NAME
 
 Wherever weights are asked for, a name on the Hugging Face hub serves as well: hf-hub:ORG/NAME.
 """
@@ -27,8 +30,15 @@ def flags() -> Parser:
     """The program's flags."""
     parser = Parser("python -m clippy_jax.convert", "Weights between PyTorch and this project, both ways.", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("to-flax", "PyTorch weights to a converted folder."),
+        ("to-torch", "A model of this project to PyTorch weights."),
+        ("to-hub", "A model of this project to a repository of the hub."),
+        ("inspect", "Says what a file or folder of weights is."),
+    ):
+        commands.add_parser(name, description=text, help=text, documentation=__doc__)
+    to_flax, to_torch, to_hub, inspect = commands.choices.values()
 
-    to_flax = commands.add_parser("to-flax", description="PyTorch weights to a converted folder.")
     to_flax.add_argument(
         "--image",
         metavar="FILE",
@@ -51,7 +61,6 @@ def flags() -> Parser:
     to_flax.add_argument("--skip_optimizer", action="store_true", help="leave the optimizer's state out")
     to_flax.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
 
-    to_torch = commands.add_parser("to-torch", description="A model of this project to PyTorch weights.")
     to_torch.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     to_torch.add_argument("--step", type=int, help="which checkpoint of a run; the newest by default")
     to_torch.add_argument(
@@ -65,7 +74,6 @@ def flags() -> Parser:
     to_torch.add_argument("--skip_optimizer", action="store_true", help="leave the optimizer's state out")
     to_torch.add_argument("--output", required=True, help="the file or folder to write")
 
-    to_hub = commands.add_parser("to-hub", description="A model of this project to a repository of the hub.")
     to_hub.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     to_hub.add_argument("--repo", required=True, metavar="ORG/NAME", help="the repository's name")
     to_hub.add_argument("--step", type=int, help="which checkpoint of a run; the newest by default")
@@ -79,7 +87,6 @@ def flags() -> Parser:
     for command in to_flax, to_torch, to_hub:
         command.add_argument("--force", action="store_true", help="replace what is at --output")
 
-    inspect = commands.add_parser("inspect", description="Says what a file or folder of weights is.")
     inspect.add_argument("path", help="file or folder")
     inspect.add_argument("--network", choices=["teacher", "student"], default="teacher", help="as for to-flax")
     return parser

@@ -33,25 +33,30 @@ def flags() -> Parser:
     parser = Parser("python -m clippy_jax.evaluate", "Evaluates a checkpoint on the data sets given.", __doc__)
     parser.add_argument("--checkpoint", required=True, help="workdir, converted folder, .pt or .safetensors")
     parser.add_argument("--tokenizer", help="Sentence-T5 folder, for a checkpoint that carries none")
-    for name, task in TASKS.items():
-        parser.add_argument(f"--{name}", metavar=task.data, help=task.help)
-    for flag in dict.fromkeys(flag for task in TASKS.values() for flag in task.flags):
-        metavar = None if flag.choices else flag.keyword.upper()
-        parser.add_argument(
-            f"--{flag.name}", type=flag.kind, choices=flag.choices or None, metavar=metavar, help=flag.help
-        )
     parser.add_argument("--image_size", type=int, help="pixels of the short side; the training size by default")
-    parser.add_argument("--batch_size", type=int, default=64, help="images a step over all devices")
+    parser.add_argument("--batch_size", type=int, default=64, help="images a step over all devices (64)")
     parser.add_argument("--output", metavar="FILE", help="JSON file to write, replaced if it exists")
-    parser.add_argument(
+    data_sets = parser.add_argument_group("data sets, one or more")
+    for name, task in TASKS.items():
+        data_sets.add_argument(f"--{name}", metavar=task.data, help=task.help)
+    add_rare = parser.add_rare_flags("rarely needed")
+    for flag in dict.fromkeys(flag for task in TASKS.values() for flag in task.flags):
+        (add_rare if flag.rare else parser.add_argument)(
+            f"--{flag.name}",
+            type=flag.kind,
+            choices=flag.choices or None,
+            metavar=None if flag.choices else flag.keyword.upper(),
+            help=flag.help,
+        )
+    add_rare(
         "--class_cache",
         metavar="DIR",
         default=str(class_embedding_cache.default_folder()),
         help="where class embeddings are kept from one evaluation to the next (%(default)s); empty for nowhere",
     )
-    parser.add_argument("--coordinator_address", help="host:port of the first of several processes")
-    parser.add_argument("--process_count", type=int, help="how many processes evaluate together")
-    parser.add_argument("--process_id", type=int, help="the number of this one, from 0")
+    add_rare("--coordinator_address", metavar="HOST:PORT", help="of the first of several processes")
+    add_rare("--process_count", type=int, help="how many processes evaluate together")
+    add_rare("--process_id", type=int, help="the number of this one, from 0")
     return parser
 
 
@@ -65,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = pathlib.Path(args.output) if args.output else None
     if output and not os.access(output.parent, os.W_OK):
         raise InputError(f"--output={output}: {output.parent} is not a folder that can be written to")
+    if output and output.is_dir():
+        raise InputError(f"--output={output} is a folder; give the name of a JSON file in it")
     _check_flags(args, paths)
     evaluators = {name: TASKS[name].evaluator(path, **_chosen(args, name)) for name, path in paths.items()}
 

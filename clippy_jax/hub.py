@@ -36,7 +36,9 @@ def local_path(name: str | os.PathLike, choose: Choose, flag: str = "") -> str:
     Raises:
       InputError: the hub has no such repository, revision or file, it cannot be reached, or nothing there is needed.
     """
-    path = os.path.expanduser(name)
+    path = os.path.expanduser(name).removeprefix("file://")
+    if not path:
+        raise InputError(f"{flag or 'a path of weights'} is empty; give a path, or a name on the hub: hf-hub:ORG/NAME")
     match = _match(path)
     return _snapshot(str(name), match, choose, f"{flag}: " if flag else "") if match else path
 
@@ -67,7 +69,8 @@ def as_path(name: str | os.PathLike) -> pathlib.Path:
         return pathlib.Path(name)
     from etils import epath  # here, since local folders need none of it
 
-    return epath.Path(name)
+    with reading(name, "give a path, or a name on the hub: hf-hub:ORG/NAME", "is an address that is not read here"):
+        return epath.Path(name)
 
 
 def push(folder: str, repository: str, private: bool = False) -> str:

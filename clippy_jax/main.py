@@ -8,36 +8,51 @@ python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """
 
+import os
 import signal
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clippy_jax.command_line import announce, at_home, importing
+from clippy_jax.command_line import Parser, announce, importing, on_this_machine
 from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading, reason
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, for example configs/b16.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, configuration, tokenizer.")
-_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
-_PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "How many processes train together.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
-_JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "How long to wait for the other processes.", lower_bound=1)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, for example configs/b16.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, configuration, tokenizer")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes")
+_PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "how many processes train together")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "the number of this one, from 0")
+_JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "how long to wait for the other processes", lower_bound=1)
 _HEARTBEAT_SECONDS = flags.DEFINE_integer(
-    "heartbeat_seconds", 100, "Without a sign of life from a process for so long, the others end.", lower_bound=2
+    "heartbeat_seconds", 100, "without a sign of life from a process for so long, the others end", lower_bound=2
 )
 _INTERRUPTED = flags.DEFINE_integer(
-    "interrupted_exit_status", 0, "Exit status of a run that a signal ended early, for launchers that go by it."
+    "interrupted_exit_status", 0, "exit status of a run that a signal ended early, for launchers that go by it"
+)
+_FLAGS = (
+    _CONFIG,
+    _WORKDIR,
+    _COORDINATOR,
+    _PROCESS_COUNT,
+    _PROCESS_ID,
+    _JOIN_SECONDS,
+    _HEARTBEAT_SECONDS,
+    _INTERRUPTED,
 )
 
 
 @exit_with_one_line
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, with one line for a flag, a field or a file that does not exist."""
-    sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also where `clippy-jax train` was started
-    argv = [name + equals + at_home(value) for name, equals, value in (argument.partition("=") for argument in argv)]
+    if {"--help", "-h"} & set(argv):
+        print(_help())
+        sys.exit()
+    argv = [
+        name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)
+    ]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:
@@ -46,13 +61,29 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise InputError(f"{reason(error)}; see --help") from None
 
 
+def _help() -> str:
+    """In the form of the other programs'; absl's own, `--helpfull`, has the flags of every library too."""
+    description = "Trains on image-caption pairs; the same command continues a stopped run."
+    parser = Parser("python -m clippy_jax.main", description, __doc__)
+    for holder in _FLAGS:
+        flag = flags.FLAGS[holder.name]
+        default = "" if flag.default is None else f" ({flag.default})"
+        parser.add_argument(f"--{flag.name}", required=flag.name in ("config", "workdir"), help=flag.help + default)
+    parser.add_argument("--config.FIELD", metavar="VALUE", help="another value for a field of the configuration")
+    return parser.format_help()
+
+
 def _check_overrides(argv: list[str]) -> None:
     """Looks up the fields that are to be overridden; `config_flags` would answer a wrong one with a traceback."""
     without_overrides = flags.FlagValues()
     without_overrides.set_gnu_getopt()
     config = config_flags.DEFINE_config_file("config", flag_values=without_overrides, sys_argv=argv[:1])
-    given = [argument for argument in argv if argument.startswith("--config=")]
-    with reading(given[-1] if given else "--config"):
+    given = [value for flag, value in zip(argv, argv[1:]) if flag == "--config"]
+    given += [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
+    for file in given:
+        if not os.path.isfile(file.split(":")[0]):  # an argument of the configuration may follow
+            raise InputError(f"--config={file} does not exist; give a configuration file, for example configs/b16.py")
+    with reading(f"--config={given[-1]}" if given else "the command line"):
         without_overrides(argv, known_only=True)
         if config.value is None:
             return

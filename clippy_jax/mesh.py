@@ -86,7 +86,9 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 
     `key` names the configuration field or flag of the batch size.
     """
     parts = mesh.size * microbatches * texts_per_pack
-    if batch_size < 1 or batch_size % parts:
+    if batch_size < 1:
+        raise InputError(f"{key} is {batch_size}; use a multiple of {parts}")
+    if batch_size % parts:
         each = f" with {microbatches} microbatches each" if microbatches > 1 else ""
         each += f", in packs of {texts_per_pack} texts," if texts_per_pack > 1 else ""
         raise InputError(

@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not args.groups:
             words = prompted_words.read(args.labels, args.background, args.templates)
         paths = list_images(args.image)
+        if os.path.realpath(output) in {os.path.realpath(given) for given in (*args.image, *paths)}:
+            raise InputError(f"--output={output} is among the images, which would be lost; give it another name")
         stems = file_stems(paths) if to_folder else []
         images = [] if to_folder else open_few(paths)
     # Imported here so that a wrong command is answered at once.

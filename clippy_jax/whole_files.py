@@ -21,7 +21,8 @@ def complete_or_nothing(path: epath.PathLike, force: bool) -> Iterator[str]:
       force: replace what is there.
 
     Raises:
-      InputError: something is there and `force` is not set, or writing fails (full disk, missing rights).
+      InputError: something is there and `force` is not set, a folder is there and a file was written, or writing fails
+        (full disk, missing rights).
     """
     target = epath.Path(path)
     check_output(path, force)
@@ -66,7 +67,9 @@ def check_output(path: epath.PathLike, force: bool) -> None:
 
 
 def _replace(temporary: epath.Path, target: epath.Path) -> None:
-    if not (target.is_dir() or temporary.is_dir()):
+    if not temporary.is_dir():
+        if target.is_dir():  # which a name given by mistake would cost, with all that it holds
+            raise InputError(f"{target} is a folder, and is left as it is; give the name of a file")
         temporary.replace(target)
         return
     old = target.parent / f".{target.name}.{uuid.uuid4().hex}.replaced"

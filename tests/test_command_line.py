@@ -10,8 +10,9 @@ DOCUMENTATION = """What it does.
 
 python -m program --first=a \\
     --second=b
+python -m program part --third
 
-python -m program --third
+python -m another --fourth
 
 More of what it does.
 """
@@ -26,9 +27,27 @@ def terminal(monkeypatch, capsys):
 
 
 def test_help_ends_with_the_examples_of_the_documentation():
-    text = Parser("program", "What it does.", DOCUMENTATION).format_help()
-    assert text.endswith("examples:\n\npython -m program --first=a \\\n    --second=b\n\npython -m program --third\n")
+    text = Parser("python -m program", "What it does.", DOCUMENTATION).format_help()
+    assert text.endswith(
+        "examples:\n\npython -m program --first=a \\\n    --second=b\npython -m program part --third\n"
+    )
+    part = Parser("python -m program part", "What a part does.", DOCUMENTATION).format_help()
+    assert part.endswith("examples:\n\npython -m program part --third\n")
     assert "examples" not in Parser("program", "What it does.").format_help()
+
+
+def test_what_is_rarely_needed_is_in_the_long_help_alone(capsys):
+    parser = Parser("program", "What it does.")
+    parser.add_argument("--often", required=True, help="many times")
+    parser.add_rare_flags("rarely needed")("--seldom", type=int, help="hardly ever")
+    short = parser.format_help()
+    assert short.startswith("usage: program --often OFTEN [flags]\n") and "--help_all" in short
+    assert "seldom" not in short and "rarely needed:" not in short
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(["--help_all"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.count("hardly ever") == 1
+    assert parser.parse_args(["--often=1", "--seldom=2"]).seldom == 2
 
 
 def test_versions_and_devices_are_said_on_a_terminal(capsys, terminal):

@@ -179,7 +179,7 @@ def test_an_evaluation_that_fails_in_one_process_ends_the_run(flags, tmp_path):
         ("--noconfig.input.flap", "config.input.flap is not a configuration key; did you mean 'flip'?"),
         ("--config.evals.tasks.ade2k.path=x", "evals.tasks.ade2k is not a configuration key; did you mean 'ade20k'?"),
         ("--config.seed.x=3", "config.seed.x is not a configuration key; config.seed is a value, 0, not a group"),
-        ("--config=nowhere.py", "No such file or directory: 'nowhere.py'"),
+        ("--config=nowhere.py", "--config=nowhere.py does not exist; give a configuration file, for example configs/"),
         (f"--config={small_run.ROOT}/README.md", "README.md cannot be read ("),
     ],
 )

@@ -106,7 +106,7 @@ def test_batch_is_split_in_order():
 
 @pytest.mark.parametrize("size", [0, -8, 12, 1])
 def test_batch_that_devices_do_not_divide_is_refused(size):
-    with pytest.raises(InputError, match=rf"config.input.batch_size is {size}, .*multiple of 8"):
+    with pytest.raises(InputError, match=rf"config.input.batch_size is {size}[,;] .*multiple of 8"):
         check_batch_size(size, make_mesh(), "config.input.batch_size")
     check_batch_size(16, make_mesh(), "config.input.batch_size")
 

@@ -127,7 +127,9 @@ def test_every_flag_and_field_named_in_the_text_is_there(page):
     fields = runpy.run_path(str(ROOT / "configs" / "b16.py"))["get_config"]().to_dict()
     importlib.import_module("clippy_jax.main")
     known = set(absl.flags.FLAGS)
-    known |= set(re.findall(r"--(\w+)", importlib.import_module("clippy_jax.evaluate").flags().format_help()))
+    known |= set(
+        re.findall(r"--(\w+)", importlib.import_module("clippy_jax.evaluate").flags().with_rare_flags().format_help())
+    )
     for program in [*(ROOT / "tools").glob("*.py"), *(ROOT / "clippy_jax").rglob("*.py")]:
         known |= set(re.findall(r'add_argument\(\s*"--(\w+)"', program.read_text()))
     for code in code_in_text(page.read_text()):

@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds["data"] = render()
     for pooling, workdir in WORKDIRS.items():
         seconds[f"train {pooling}"] = train(pooling, workdir)
-        seconds[f"evaluate {pooling}"] = _run(
+        seconds[f"evaluate {pooling}"] = run(
             "clippy_jax.evaluate",
             f"--checkpoint={workdir}",
             f"--imagenet={DATA}/imagenet/val",
             f"--voc={DATA}/voc",
             f"--output={workdir}/evaluation.json",
         )
-    seconds["segment"] = _run(
+    seconds["segment"] = run(
         "clippy_jax.segment",
         f"--checkpoint={WORKDIRS['max']}",
         f"--voc={DATA}/voc",
@@ -58,18 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def render() -> float:
     """Renders Shapes unless it is there; returns the seconds that took."""
-    return _run("clippy_jax.shapes", f"--output={DATA}")
+    return run("clippy_jax.shapes", f"--output={DATA}")
 
 
-def train(pooling: str, workdir: str, seed: int = 0) -> float:
+def train(pooling: str, workdir: str, seed: int = 0, *flags: str) -> float:
     """Trains a model with a pooling, from where an earlier run of it stopped; returns the seconds that took."""
-    flags = [f"--workdir={workdir}", f"--config.model.pooling={pooling}"]
+    flags = (f"--workdir={workdir}", f"--config.model.pooling={pooling}", *flags)
     if seed:
-        flags += [f"--config.seed={seed}", f"--config.input.seed={seed}"]
-    return _run("clippy_jax.main", "--config=configs/shapes.py", *flags)
+        flags += (f"--config.seed={seed}", f"--config.input.seed={seed}")
+    return run("clippy_jax.main", "--config=configs/shapes.py", *flags)
 
 
-def _run(module: str, *flags: str) -> float:
+def run(module: str, *flags: str) -> float:
     """Runs one command of the package, showing it; returns the seconds it took. A failure ends the demo."""
     command = ["python", "-m", module, *flags]
     print(f"\n$ {shlex.join(command)}", flush=True)

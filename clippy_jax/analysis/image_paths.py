@@ -4,7 +4,7 @@ import collections
 import pathlib
 from collections.abc import Sequence
 
-from clippy_jax.datasets import image_folder
+from clippy_jax.datasets import image_file, image_folder
 from clippy_jax.errors import InputError
 
 
@@ -15,7 +15,10 @@ def list_images(places: Sequence[str]) -> list[pathlib.Path]:
       InputError: something does not exist, or a folder holds no image.
     """
     paths = []
-    for place in map(pathlib.Path, places):
+    for place in places:
+        if "://" in place:
+            raise InputError(f"{place} is an address, not a file; fetch it first")
+        place = pathlib.Path(place)
         if not place.is_dir():
             if not place.exists():
                 raise InputError(f"{place} cannot be read as an image: it does not exist")
@@ -23,7 +26,7 @@ def list_images(places: Sequence[str]) -> list[pathlib.Path]:
         elif in_folder := image_folder.list_folder(place):
             paths += in_folder
         else:
-            raise InputError(f"{place} holds no image ({', '.join(sorted(image_folder.IMAGE_SUFFIXES))})")
+            raise InputError(f"{place} holds no image ({', '.join(image_file.ENDINGS)})")
     return list(dict.fromkeys(paths))
 
 

@@ -11,6 +11,10 @@ from clippy_jax.errors import reading
 
 # Of all that Pillow knows, what images on the web are. Others may start programs (EPS) or fetch further files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+# What image files are called: with the readable endings, and with those of formats that are not read, for which a file
+# in a tree of images counts as unreadable instead of being passed over.
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+UNREAD_ENDINGS = (".heic", ".heif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".tga")
 MAX_PIXELS = 2 * PIL.Image.MAX_IMAGE_PIXELS  # half a gigabyte of RGB; above, Pillow refuses a decompression bomb
 _NO_RGB = ("F", "LAB", "La", "RGBa")  # modes that nothing can be made of: a range or a white point is not known
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # of which `convert` would make white

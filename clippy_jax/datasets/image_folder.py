@@ -17,8 +17,6 @@ from clippy_jax.datasets import image_file, nested_folder, vocabulary
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
 from clippy_jax.errors import InputError, reading
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
@@ -94,7 +92,7 @@ def list_classes(root: pathlib.Path) -> tuple[str, ...]:
     with reading(root):
         present = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not present:
-        flat = any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir())
+        flat = any(map(is_image, root.iterdir()))
         found = "images, but no class folders" if flat else "no class folders"
         raise InputError(f"{root} holds {found}; it must hold one folder of images per class")
     return tuple(present)
@@ -119,15 +117,19 @@ def list_images(
     if not paths:
         deeper = next((name for name in class_folders if any((root / name).glob("*/*.*"))), None)
         where = f"; in {root / deeper} are folders: move their images one up" if deeper else ""
-        raise InputError(f"{root}: no class folder holds an image ({', '.join(sorted(IMAGE_SUFFIXES))}){where}")
+        raise InputError(f"{root}: no class folder holds an image ({', '.join(image_file.ENDINGS)}){where}")
     return tuple(paths), np.array(labels, np.int32)
 
 
 def list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     """The images that lie directly in a folder, sorted."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(filter(is_image, folder.iterdir()))
+
+
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a file is an image by its name, be it of a format that is read or not."""
+    endings = (*image_file.ENDINGS, *image_file.UNREAD_ENDINGS)
+    return path.suffix.lower() in endings and not path.name.startswith(".")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from braceexpand import braceexpand
 
 from clippy_jax.datasets import nested_folder
 from clippy_jax.datasets.remote_files import RemoteFile, find, is_remote
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 KEY = "config.input.train"  # what the messages call it
 _MOST = 1_000_000  # files
@@ -30,6 +30,8 @@ def expand_files(pattern: str) -> list[File]:
     """
     if "\0" in pattern:
         raise InputError(f"{KEY}: {pattern!r} is no path")
+    if pattern.startswith("pipe:"):
+        raise InputError(f"{KEY}: {pattern!r} is a command, and none is run; give the path or the address of the tars")
     for whole, first, last in ((match[0], match[1], match[2]) for match in _RANGE.finditer(pattern)):
         if int(last) < int(first):
             raise InputError(f"{KEY}: the range {whole} in {pattern!r} is empty; write the smaller number first")
@@ -43,12 +45,18 @@ def expand_files(pattern: str) -> list[File]:
         raise InputError(f"{KEY}: {pattern!r} names more than {_MOST:,} files")
     if any("{" in name or "}" in name for name in names):
         raise InputError(f"{KEY}: the braces in {pattern!r} hold no range; write them as {{00000..01242}}")
-    if is_remote(pattern):
+    names = [line for name in names for line in _in_list(name.removeprefix("file://"))]
+    if remote := [name for name in names if is_remote(name)]:
+        if len(remote) < len(names):
+            raise InputError(f"{KEY}: {pattern!r} lists addresses and paths; join a list of each by '::'")
         return list(find(names, KEY))
     files = [file for name in names for file in _named(pathlib.Path(os.path.expanduser(name)))]
     for folder in dict.fromkeys(file.parent for file in files):
         if not os.path.isdir(folder):
             raise InputError(f"{KEY}: the folder {folder} does not exist; check the path {pattern!r}")
+    for file in files:
+        if os.path.isdir(file):
+            raise InputError(f"{KEY}: {pattern!r} names the folder {file} beside files; name files, or one folder")
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise InputError(
@@ -57,10 +65,24 @@ def expand_files(pattern: str) -> list[File]:
     return files
 
 
+def _in_list(name: str) -> list[str]:
+    """The tars that a text file lists, a line each, relative to it; any other name itself."""
+    path = pathlib.Path(os.path.expanduser(name))
+    if path.suffix.lower() not in (".txt", ".list", ".lst") or not path.is_file():
+        return [name]
+    with reading(f"{KEY}: {path}"), open(path, encoding="utf-8-sig", errors="replace") as file:
+        if not file.readline().strip().endswith(".tar"):
+            return [name]  # a table
+        file.seek(0)
+        lines = [line.strip() for line in file if line.strip()]
+    return [line if is_remote(line) else str(path.parent / os.path.expanduser(line)) for line in lines]
+
+
 def _named(path: pathlib.Path) -> list[pathlib.Path]:
     """The file; the tars in a folder; the files that fit a pattern. Names that start with a dot are no data."""
     if glob.has_magic(str(path)) and not os.path.exists(path):
-        found = glob.glob(str(path))
+        there = next(parent for parent in path.parents if parent.exists())  # its own name may hold brackets
+        found = glob.glob(os.path.join(glob.escape(str(there)), path.relative_to(there)))
     elif os.path.isdir(path):
         found = path.glob("*.tar")
     else:

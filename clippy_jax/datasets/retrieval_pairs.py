@@ -14,7 +14,7 @@ from jaxtyping import Int32
 
 from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
-from clippy_jax.datasets.sample import BadSample, StorageAway
+from clippy_jax.datasets.sample import BadCounts, BadSample, StorageAway
 from clippy_jax.datasets.tars.shards import ShardSource
 from clippy_jax.datasets.tfds.pairs import TFDSSource
 from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
@@ -39,7 +39,7 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
     """Lists images and captions; decodes none.
 
     Args:
-      source: a CSV or TSV table as training reads it, rows with the same path being captions of one image; a tar
+      source: a table as training reads it, rows with the same path being captions of one image; a tar
         pattern such as `/data/{00000..00004}.tar`, where each line of a `txt` is a caption; a Karpathy JSON
         (`dataset_coco.json`), the images beside it at `filepath/filename`; Flickr30k's folder, `.token` or
         `results.csv`; or `tfds:NAME[:split]`, such as `tfds:coco_captions`.
@@ -53,8 +53,8 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
             return _tfds(source, split)
         path = pathlib.Path(os.path.expanduser(source))
         path = flickr.caption_file(path) or path
-        if path.suffix.lower() == ".json":
-            return _karpathy(path, split)
+        if path.suffix.lower() == ".json" and (of_split := _karpathy(path, split)):
+            return of_split
         if flickr.is_caption_file(path):
             return _of_files(str(path), "all rows", flickr.read_captions(path))
         files = patterns.expand_files(source)
@@ -71,16 +71,27 @@ def read(source: str, split: str = "test") -> RetrievalPairs:
 
 def _table(source: str, files: list[pathlib.Path]) -> RetrievalPairs:
     captions_of: dict[pathlib.Path, list[str]] = {}
+    left_out = BadCounts()
     for file in files:
         table = tables.TableSource(file)
+        left_out.note_all(table.left_out)
         for index, caption in enumerate(table.captions):
-            captions_of.setdefault(pathlib.Path(table.path(index)), []).append(caption)
-    return _of_files(source, "all rows", captions_of)
+            captions = [caption, *table.further.get(index, ())]
+            captions_of.setdefault(pathlib.Path(table.path(index)), []).extend(captions)
+    return _of_files(source, _beside("all rows", left_out), captions_of)
 
 
-def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs:
+def _beside(split: str, left_out: BadCounts) -> str:
+    """A split as it stands beside the figures: with what could not be used of it."""
+    return f"{split} (left out: {left_out})" if left_out else split
+
+
+def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs | None:
+    """The pairs of a split; None where the JSON is a list, as a table of images and captions is."""
     with reading(file, wrong="cannot be read as JSON"):
         contents = json.loads(file.read_text("utf-8-sig"))
+    if isinstance(contents, list):
+        return None
     try:
         entries = contents["images"]
         splits = sorted({entry["split"] for entry in entries})
@@ -115,26 +126,32 @@ def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
         image, caption = shards[index]
         return image, caption.splitlines()
 
-    return _of_samples(source, "all samples", captioned, len(shards))
+    return _of_samples(source, "all samples", captioned, len(shards), shards.left_out)
 
 
 def _tfds(source: str, split: str) -> RetrievalPairs:
     pairs = TFDSSource(source, split)
-    return _of_samples(source, pairs.split, pairs.captioned, len(pairs))
+    return _of_samples(source, pairs.split, pairs.captioned, len(pairs), pairs.left_out)
 
 
 def _of_samples(
-    source: str, split: str, captioned: Callable[[int], tuple[bytes, list[str]]], count: int
+    source: str, split: str, captioned: Callable[[int], tuple[bytes, list[str]]], count: int, left_out: BadCounts
 ) -> RetrievalPairs:
     """What is read by number: `captioned` gives an encoded image and its captions, or says that it cannot."""
     captions_of = {}
     for index in range(count):
         try:
-            captions = [caption.strip() for caption in captioned(index)[1]]
-        except (BadSample, StorageAway) as error:
+            captions = [caption.strip() for caption in captioned(index)[1] if caption.strip()]
+        except BadSample as bad:
+            left_out.note(bad.cause, f"{source}, sample {index}")
+        except StorageAway as error:
             raise InputError(f"{source}: sample {index} cannot be read ({error}); its captions are needed") from error
-        captions_of[index] = [caption for caption in captions if caption]
-    kept = [index for index, captions in captions_of.items() if captions]
+        else:
+            if captions:
+                captions_of[index] = captions
+            else:
+                left_out.note("captionless", f"{source}, sample {index}")
+    kept = tuple(captions_of)
     names = tuple(pathlib.Path(f"{source}, sample {index}") for index in kept)
 
     def open_image(index: int) -> PIL.Image.Image:
@@ -143,7 +160,7 @@ def _of_samples(
         except (BadSample, StorageAway) as error:
             raise OSError(f"{names[index]}: {error}") from error
 
-    return _pairs(source, split, names, open_image, [captions_of[index] for index in kept])
+    return _pairs(source, _beside(split, left_out), names, open_image, captions_of.values())
 
 
 def _pairs(

@@ -14,13 +14,17 @@ from clippy_jax.mesh import check_batch_size
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """A flag of the evaluation program that becomes a keyword of an evaluator; left out, the evaluator decides."""
+    """A flag of the evaluation program that becomes a keyword of an evaluator; left out, the evaluator decides.
+
+    The short help leaves out what is `rare`.
+    """
 
     name: str
     keyword: str
     kind: Callable[[str], Any]
     help: str
     choices: tuple[str, ...] = ()
+    rare: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

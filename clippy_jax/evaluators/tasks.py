@@ -54,11 +54,11 @@ def _segmentation(data: str, layout: LabelLayout, *flags: Flag) -> Task:
     return Task("DIR", f"{data}: top-down segmentation", make, (*flags, *Segmentation.flags))
 
 
-IMAGENET = "ImageNet's folder-per-class tree, one with a vocabulary.json, or tfds:NAME"
+IMAGENET = "ImageNet's tree, any with vocabulary.json, tfds:NAME"
 TASKS: Mapping[str, Task] = {
     "imagenet": _task("DIR", f"{IMAGENET}: zero-shot classification", ZeroShotClassification),
     "imagenet_v2": _task("DIR", "ImageNet-v2's numbered folders: zero-shot classification", ZeroShotClassification),
-    "wds": _task("DIR", "data set of CLIP_benchmark (wds tars), or a folder of several: zero-shot classification", Wds),
+    "wds": _task("DIR", "CLIP_benchmark's tars, or a folder of several: zero-shot classification", Wds),
     "voc": _segmentation("PASCAL-VOC-shaped tree", label_layouts.VOC, *VOC_FLAGS),
     "voc20": _segmentation("PASCAL VOC, 20 classes without background", label_layouts.VOC_20),
     "context": _segmentation("PASCAL Context, 59 classes", label_layouts.PASCAL_CONTEXT_59),

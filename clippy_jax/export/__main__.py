@@ -2,7 +2,7 @@ r"""A model to carry away.
 
 python -m clippy_jax.export onnx --checkpoint=runs/b16 --output=b16_onnx
 
-python -m clippy_jax.export web  --checkpoint=runs/b16 --output=b16_web --words=words.txt
+python -m clippy_jax.export web --checkpoint=runs/b16 --output=b16_web --words=words.txt
 
 The folders have a README.md that says how to use them.
 """

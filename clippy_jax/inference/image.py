@@ -30,6 +30,8 @@ def open_image(image: Image) -> PIL.Image.Image:
             raise ValueError(f"an image must be an array of uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
         return PIL.Image.fromarray(np.asarray(image))
     if isinstance(image, (str, os.PathLike)):
+        if "://" in os.fspath(image):
+            raise InputError(f"{image} is an address, not a file; fetch it first")
         path = pathlib.Path(os.path.expanduser(image))
         try:
             image = image_file.open_image(path)

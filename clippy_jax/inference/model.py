@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -104,6 +104,8 @@ class Model:
         Raises:
           ValueError: there is something else than strings.
         """
+        if texts is None or isinstance(texts, (bytes, Set, Mapping)):
+            raise ValueError(f"texts must be a string or a list of strings, not a {type(texts).__name__}")
         texts = [texts] if isinstance(texts, str) else list(texts)
         others = [text for text in texts if not isinstance(text, str)]
         if others:
@@ -154,9 +156,12 @@ class Model:
           InputError: the file does not exist or cannot be read as an image.
           ValueError: the image is not as above, or `labels` is no list of words.
         """
-        if isinstance(labels, str) or not len(labels) or not all(isinstance(label, str) for label in labels):
+        listed = [] if labels is None or isinstance(labels, (str, Set, Mapping)) else list(labels)
+        if not listed or not all(isinstance(label, str) and label.strip() for label in listed):
             raise ValueError(f'labels must be a list of words such as ["cat", "dog"], not {labels!r}')
-        prompts_of_labels = [[photo_prompt(label)] for label in labels]
+        if twice := next((label for label in listed if listed.count(label) > 1), None):
+            raise ValueError(f"{twice!r} is among the labels more than once; name each once")
+        prompts_of_labels = [[photo_prompt(label)] for label in listed]
         return self.name_pixels(image, self.class_embeddings(prompts_of_labels, for_patches=True))
 
     def name_pixels(
@@ -183,10 +188,15 @@ class Model:
         """A batch on the devices of the mesh, padded to what they divide, and how many images it holds."""
         if isinstance(images, (str, os.PathLike, PIL.Image.Image)) or getattr(images, "ndim", 4) == 3:
             images = [images]
+        if images is None or isinstance(images, (bytes, Set, Mapping)) or hasattr(images, "read"):
+            raise ValueError(f"an image must be a path, a Pillow image or a uint8 array, not {type(images).__name__}")
         if not isinstance(images, (np.ndarray, jax.Array)):
+            images = list(images)
+            if not images:
+                raise ValueError("there is no image to encode")
             images = np.stack([evaluation_image.centre_crop(open_image(image), self.image_size) for image in images])
         patch_size, shape = self.config.image.patch_size, images.shape
-        if images.dtype != np.uint8 or images.ndim != 4 or shape[3] != 3:
+        if images.dtype != np.uint8 or images.ndim != 4 or shape[3] != 3 or not len(images):
             raise ValueError(f"a batch of images must be uint8 [B, H, W, 3], not {images.dtype} {list(shape)}")
         if any(length < 1 or length % patch_size for length in shape[1:3]):
             raise ValueError(f"patches of {patch_size} pixels do not divide images of {shape[1]}x{shape[2]} pixels")

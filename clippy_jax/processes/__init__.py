@@ -179,7 +179,13 @@ def _told_by_environment() -> dict[str, Any] | None:
         address, count, number = own
         values = os.environ[address], _number(count), _number(number)
         return dict(zip(("coordinator_address", "num_processes", "process_id"), values))
-    if any(name not in os.environ for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")):
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK") if name not in os.environ]:
+        if "WORLD_SIZE" not in missing and _number("WORLD_SIZE") > 1:
+            if _launched()[0] is None and not _in_indexed_kubernetes_job():  # these tell what is missing
+                raise InputError(
+                    f"the environment has WORLD_SIZE={os.environ['WORLD_SIZE']} without {' and '.join(missing)}; start "
+                    "each process with all four, as torchrun does, or with --process_count=1 to leave it alone"
+                )
         return None
     several = _number("LOCAL_WORLD_SIZE") > 1 if "LOCAL_WORLD_SIZE" in os.environ else False
     return {

@@ -20,6 +20,7 @@ from clippy_jax.weights.state_dict import read_json, read_tensors
 from clippy_jax.weights.torch_names import is_gated, text_rules
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+_OF_DECODER = ("decoder.block.", "decoder.final_layer_norm.", "decoder.embed_tokens.", "lm_head.")
 
 
 def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -34,6 +35,8 @@ def read_sentence_t5(folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise InputError(f"{folder} is made of {', '.join(modules)}; a Sentence-T5 is made of {', '.join(_MODULES)}")
     paths = {name: os.path.join(folder, path) for name, path in modules.items()}
     tensors = {**read_tensors(paths["Transformer"]), **read_tensors(paths["Dense"])}
+    # Of a whole T5 the encoder is taken, as sentence-transformers does.
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(_OF_DECODER)}
     return tensors, _read_settings(paths, is_gated(tensors))
 
 

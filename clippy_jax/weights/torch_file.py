@@ -136,6 +136,8 @@ def _is_harmless(name: str) -> bool:
 class _StandIn:
     """Stands in for any class or constructor: takes whatever it is given and keeps nothing."""
 
+    __qualname__ = "module or other object"  # how messages call it
+
     def __new__(cls, *_, **__):
         return super().__new__(cls)
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
-from clippy_jax.datasets import patterns
+from clippy_jax.datasets import file_kinds, image_file, patterns
 from clippy_jax.datasets.patterns import File
 from clippy_jax.datasets.remote_files import ReadAhead, RemoteFile
 from clippy_jax.datasets.tars import tar_members
@@ -27,11 +27,12 @@ from clippy_jax.datasets.tars.tar_members import Gap, Member
 from clippy_jax.errors import InputError, reading
 from clippy_jax.whole_files import complete_or_nothing
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTENSIONS = tuple(ending[1:] for ending in image_file.ENDINGS)
 CAPTION_EXTENSION = "txt"
+RECORD_EXTENSION = "json"  # what img2dataset notes of an image, which has the caption where there is no `txt`
 _KINDS = (np.int64, np.int32) * 2  # of the arrays
 _LARGEST = 2**31 - 1  # bytes of an image or a caption
-_FORMAT = 2  # of the cached file; another number makes the cached ones stale
+_FORMAT = 3  # of the cached file; another number makes the cached ones stale
 _THREADS = 16  # reading headers waits for the disk more than it computes
 
 
@@ -114,9 +115,10 @@ def build(shard: File) -> ShardIndex:
             if at_gap:
                 damages[-1][1].append(newest[key])
                 at_gap = False
+        kind = file_kinds.kind_of(read(0, file_kinds.BYTES))
     if not samples and damages:
         raise InputError(
-            f"{patterns.KEY}: {shard} is no tar file (empty, compressed or something else); replace or leave it out"
+            f"{patterns.KEY}: {shard} is no tar file but {kind or 'empty or something else'}; replace or leave it out"
         )
 
     left_out: Counter[str] = Counter()
@@ -158,6 +160,8 @@ class _Partial:
         if extension in IMAGE_EXTENSIONS:
             self.image = self.image or member
         elif extension == CAPTION_EXTENSION:
+            self.caption = member
+        elif extension == RECORD_EXTENSION:
             self.caption = self.caption or member
         elif extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
             self.dotted += 1

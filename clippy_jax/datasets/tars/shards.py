@@ -6,11 +6,13 @@ Of remote shards the stretches of many samples are read at the same time, an ima
 import bisect
 import copy
 import hashlib
+import json
 import tarfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from clippy_jax.datasets import table_rows
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.patterns import File
 from clippy_jax.datasets.remote_files import RemoteFile, RemoteFiles
@@ -51,7 +53,7 @@ class ShardSource(Source):
         if self._remote:
             return self.read_ahead([index])[index]
         image, caption = (self._files.read(*stretch) for stretch in self._stretches(index))
-        return Sample(image, caption.decode("utf-8", "replace"))
+        return Sample(image, _caption(caption))
 
     def read_ahead(self, indices: Sequence[int]) -> dict[int, Sample]:
         """As `Source` does: those of remote shards."""
@@ -71,7 +73,7 @@ class ShardSource(Source):
         for index in indices:
             content = next(read)
             image, caption = [content[part] for part in parts[index]] if index in parts else (content, next(read))
-            samples[index] = Sample(image, caption.decode("utf-8", "replace"))
+            samples[index] = Sample(image, _caption(caption))
         return samples
 
     def _stretches(self, index: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -102,3 +104,16 @@ class ShardSource(Source):
         except StorageAway:
             return f"{self._shards[shard]} at byte {offset:,}"
         return f"{self._shards[shard]}: {header.split(bytes(1))[0].decode('utf-8', 'replace')}"
+
+
+def _caption(content: bytes) -> str:
+    """The text of a `txt` file, or what a `json` file says of its caption: "" where it says nothing."""
+    text = content.decode("utf-8", "replace")
+    if not text.startswith("{"):
+        return text
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # a caption that begins so
+    fields = [record[name] for name in table_rows.CAPTION_COLUMNS if name in record]
+    return next((captions[0] for field in fields if (captions := table_rows.captions_in(field))), "")

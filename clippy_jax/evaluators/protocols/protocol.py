@@ -31,6 +31,7 @@ FLAGS = (
         str,
         "standard, public, or whose table it is for: sclip, naclip, clearclip, proxyclip, tcl, groupvit, talk2dino, "
         "dinotxt, tips; or a JSON file",
+        rare=False,
     ),
     Flag(
         "segmentation_resize", "resize", str, "short_side keeps the aspect ratio, square does not", get_args(Resize)[:2]
