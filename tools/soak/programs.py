@@ -14,6 +14,7 @@ from tests import programs
 from tests.xla_flags import xla_flags
 
 TRAIN = ("-m", "clippy_jax.main")
+_ONE_AT_A_TIME = threading.Lock()
 _PATIENCE = 240.0  # seconds for a program to say or do something
 
 
@@ -46,7 +47,8 @@ class Program:
           devices: virtual ones that JAX finds.
         """
         environment = {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._process = programs.Program(arguments, environment)
+        with _ONE_AT_A_TIME:  # the first of all starts the process that forks them
+            self._process = programs.Program(arguments, environment)
         self.pid = self._process.pid
         self.lines: list[str] = []
         self._coming: queue.Queue[str | None] = queue.Queue()
