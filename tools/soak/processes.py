@@ -45,8 +45,8 @@ def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
         fault = f"status {ended.status} after {ended.seconds:.0f} s"
     elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
         fault = f"does not say which: {ended.last_line[:200]}"
-    elif len(ended.error.splitlines()) > _MOST_LINES:
-        fault = " / ".join(line[:100] for line in ended.error.splitlines())
+    elif len(ended.lines) > _MOST_LINES:
+        fault = " / ".join(line[:100] for line in ended.lines)
     return fault and f"process {lost} lost after {moment!r}: {fault}"
 
 

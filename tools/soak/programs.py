@@ -32,6 +32,12 @@ class Ended:
         """Of stderr."""
         return (self.error.splitlines() or [""])[-1]
 
+    @property
+    def lines(self) -> list[str]:
+        """Of stderr, without the bars that show how far something is, which begin their line anew."""
+        bar = re.compile(r"^.*\d+%\|")
+        return [line for line in re.split(r"[\r\n]+", self.error) if line.strip() and not bar.match(line)]
+
 
 class Program:
     """A Python program in a process of its own whose lines are read while it runs.
@@ -127,8 +133,7 @@ def one_line(ended: Ended, says: str = "") -> str:
     """ "" where a program ended with status 1 and a line of ours, with nothing of a traceback; else what it did."""
     if ended.status != 1:
         return f"status {ended.status}: {ended.last_line[:200]}"
-    progress = re.compile(r"^.*\d+%\|")  # bars, which begin their line anew
-    lines = [line for line in re.split(r"[\r\n]+", ended.error) if line.strip() and not progress.match(line)]
+    lines = ended.lines
     if not lines or not lines[-1].startswith("error: "):
         return f"the last line is no error of ours: {lines[-1:]}"
     if says not in lines[-1]:
