@@ -30,7 +30,7 @@ def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
     """A process gets a signal that it cannot answer; the other one ends."""
     runs.flags(folder.parent)  # renders the data
     cases = [(lost, moment) for lost in (0, 1) for moment in ("compiled for", "step    8")]
-    yield from side_by_side(lambda case: _lost_at(number, *case, folder), cases)
+    yield from side_by_side(lambda case: _lost_at(number, *case, folder), cases, len(cases))  # most of it is waiting
 
 
 def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
