@@ -7,6 +7,7 @@ after a state is saved, and whatever is raised while the folder cannot be writte
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import jax
@@ -59,7 +60,8 @@ def _check(folder: epath.Path, cause: Exception | None = None) -> None:
     with writing(f"--workdir={folder}", "; see to it and start the same command again", cause):
         if not (folder / "config.json").exists():  # a folder that a library has made anew lacks it
             raise FileNotFoundError("it was deleted or replaced while the run went on")
-        _try_to_write(folder)
+        if "://" not in os.fspath(folder):  # object stores do not become read-only, and take long to answer
+            _try_to_write(folder)
 
 
 def _try_to_write(folder: epath.Path) -> None:

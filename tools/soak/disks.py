@@ -154,7 +154,8 @@ def _read_only(folder: pathlib.Path) -> Iterator[str]:
         parent = folder / f"{name.replace('/', '-')} {at.strip(':')}"
         (parent / "run").mkdir(parents=True)
         if not at:
-            (parent / "run").chmod(0o555)
+            (parent / name).mkdir(exist_ok=True)
+            (parent / name).chmod(0o555)
         program = Program(["-c", _WITHOUT_RIGHTS, *reference.flags, f"--workdir={parent}/run"])
         if at:
             program.wait_for(at)
@@ -166,7 +167,7 @@ def _read_only(folder: pathlib.Path) -> Iterator[str]:
             fault = f"afterwards: {ended.last_line}" if ended.status else reference.differs(parent / "run")
         return fault and f"{name} read-only from {at or 'the start'} on: {fault}"
 
-    cases = [("run", ""), ("run/checkpoints", "step  6"), ("run/tensorboard", "step  6"), ("run", "step  6")]
+    cases = [("run", ""), ("run/tensorboard", ""), ("run/checkpoints", "step  6"), ("run", "step  6")]
     yield from side_by_side(attempt, [*cases, ("run", "Parameters:")])
     with _disk(folder / "mounted", _ROOMY) as disk:  # a run that goes on where its disk was mounted read-only
         shutil.copytree(reference.workdir, disk / "run")

@@ -30,7 +30,7 @@ def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
     """A process gets a signal that it cannot answer; the other one ends."""
     runs.flags(folder.parent)  # renders the data
     cases = [(lost, moment) for lost in (0, 1) for moment in ("compiled for", "step    8")]
-    yield from side_by_side(lambda case: _lost_at(number, *case, folder), cases)
+    yield from side_by_side(lambda case: _lost_at(number, *case, folder), cases, len(cases))  # most of it is waiting
 
 
 def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
@@ -45,8 +45,8 @@ def _lost_at(number: int, lost: int, moment: str, folder: pathlib.Path) -> str:
         fault = f"status {ended.status} after {ended.seconds:.0f} s"
     elif not ended.last_line.startswith(f"error: process {lost} of this run ended or gives no sign of life"):
         fault = f"does not say which: {ended.last_line[:200]}"
-    elif len(ended.error.splitlines()) > _MOST_LINES:
-        fault = " / ".join(line[:100] for line in ended.error.splitlines())
+    elif len(ended.lines) > _MOST_LINES:
+        fault = " / ".join(line[:100] for line in ended.lines)
     return fault and f"process {lost} lost after {moment!r}: {fault}"
 
 

@@ -14,6 +14,7 @@ from tests import programs
 from tests.xla_flags import xla_flags
 
 TRAIN = ("-m", "clippy_jax.main")
+_ONE_AT_A_TIME = threading.Lock()
 _PATIENCE = 240.0  # seconds for a program to say or do something
 
 
@@ -31,6 +32,12 @@ class Ended:
         """Of stderr."""
         return (self.error.splitlines() or [""])[-1]
 
+    @property
+    def lines(self) -> list[str]:
+        """Of stderr, without the bars that show how far something is, which begin their line anew."""
+        bar = re.compile(r"^.*\d+%\|")
+        return [line for line in re.split(r"[\r\n]+", self.error) if line.strip() and not bar.match(line)]
+
 
 class Program:
     """A Python program in a process of its own whose lines are read while it runs.
@@ -46,7 +53,8 @@ class Program:
           devices: virtual ones that JAX finds.
         """
         environment = {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._process = programs.Program(arguments, environment)
+        with _ONE_AT_A_TIME:  # the first of all starts the process that forks them
+            self._process = programs.Program(arguments, environment)
         self.pid = self._process.pid
         self.lines: list[str] = []
         self._coming: queue.Queue[str | None] = queue.Queue()
@@ -125,8 +133,7 @@ def one_line(ended: Ended, says: str = "") -> str:
     """ "" where a program ended with status 1 and a line of ours, with nothing of a traceback; else what it did."""
     if ended.status != 1:
         return f"status {ended.status}: {ended.last_line[:200]}"
-    progress = re.compile(r"^.*\d+%\|")  # bars, which begin their line anew
-    lines = [line for line in re.split(r"[\r\n]+", ended.error) if line.strip() and not progress.match(line)]
+    lines = ended.lines
     if not lines or not lines[-1].startswith("error: "):
         return f"the last line is no error of ours: {lines[-1:]}"
     if says not in lines[-1]:

@@ -52,9 +52,9 @@ class Outcome:
         )
 
 
-def side_by_side(attempt: Callable[[Any], str], cases: Iterable[Any]) -> Iterator[str]:
-    """What comes of each case, in their order: two are tried at a time, on as many cores."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+def side_by_side(attempt: Callable[[Any], Any], cases: Iterable[Any], at_a_time: int = 2) -> Iterator[Any]:
+    """What comes of each case, in their order; two are tried at a time, on as many cores, or more if they wait."""
+    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
         yield from pool.map(attempt, cases)
 
 
