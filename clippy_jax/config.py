@@ -75,11 +75,6 @@ class TextTowerConfig:
     # Rate of the dropout of attention weights; -1 for that of the others. With 0, GPUs attend in one kernel.
     attention_dropout: ShareOrSame = -1.0
 
-    @property
-    def weights_dropout(self) -> float:
-        """The rate at which attention weights are dropped in training."""
-        return self.dropout if self.attention_dropout < 0 else self.attention_dropout
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

@@ -79,7 +79,7 @@ def get_config() -> ConfigDict:
     config.model.text.relative_max_distance = 128
     config.model.text.embedding_width = 768
     config.model.text.dropout = 0.1  # public code: the T5 is in train mode; the ViT has no dropout
-    # Public code: attention weights are dropped as everything else. 0.0 is faster on GPUs (`docs/scaling.md`).
+    # Public code: attention weights are dropped as everything else. 0.0 is faster on GPUs (`docs/speed.md`).
     config.model.text.attention_dropout = -1.0  # as `dropout`
 
     # CHOICE 1 of 2. Paper (section 3.2): the maximum over the spatial tokens, "max".

@@ -102,8 +102,8 @@ class Block(nn.Module):
         normed = norm("attention_norm")(words)
         # T5 does not scale its logits: the initial queries are smaller instead.
         query, key, value = heads("query", (config.width * config.head_width) ** -0.5), heads("key"), heads("value")
-        rate = config.weights_dropout if self.train else 0.0
-        if rate == 0 and fused_attention_works(*query.shape[1:], query.dtype, biased=True):
+        rate = config.dropout if config.attention_dropout < 0 else config.attention_dropout
+        if (rate == 0 or not self.train) and fused_attention_works(*query.shape[1:], query.dtype, biased=True):
             mixed = fused_attention(query, key, value, bias)
         else:
             logits = jnp.einsum("RqHK,RkHK->RHqk", query, key, precision=self.precision.matmul)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.test_dependencies import BARE
 from tests.tools.test_benchmark import run
 from tools import benchmark
 from tools.benchmarks import gpu
@@ -59,12 +60,15 @@ def test_when_the_memory_is_full_larger_batches_are_left_out(tmp_path, monkeypat
 def test_a_run_that_fails_leaves_its_line_and_the_rest_go_on(tmp_path):
     output = tmp_path / "gpu.json"
     wrong = gpu.Part(("step", "--batch_size=0"))
-    right = gpu.Part(("device", "--size=tiny", "--peers"), {"JAX_PLATFORMS": "cpu"})
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(BARE)  # run first by Python, in the processes of the sides, too
+    right = gpu.Part(("device", "--size=tiny", "--peers", "eager"), {"PYTHONPATH": str(tmp_path / "bare")})
     found = gpu.run_parts([wrong, right], output, minutes=5)["parts"]
     assert "benchmark.py: error: --batch_size, --steps and --turns must be at least 1" in found[wrong.name]["error"]
-    cases = found["JAX_PLATFORMS=cpu device --size=tiny --peers"]["report"]["cases"]
-    assert {case["unit"] for case in cases} == {"TFLOP/s", "GB/s"} and all(case["ours"] > 0 for case in cases)
-    assert list(tmp_path.iterdir()) == [output]
+    cases = found[right.name]["report"]["cases"]
+    assert [case["unit"] for case in cases] == ["TFLOP/s"] * 3 + ["GB/s"] * 2
+    assert all(case["ours"] > 0 for case in cases) and all(case["peer"] > 0 for case in cases[:4])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", output.name]
 
 
 def test_without_a_gpu_it_says_so(tmp_path):

@@ -66,7 +66,9 @@ def measure(size: str, steps: int) -> Report:
     for kind in KINDS:
         for pairs in (batch, large):
             memory = _compile(kind, pairs, width).memory_analysis().temp_size_in_bytes / 1e6
-            cases.append(Case(f"{kind}, batch {pairs}: temporary memory per device", memory, None, "MB"))
+            peer = _kept_by_torch_in_chunks(pairs, width, mesh.size) / 1e6 if kind == "sigmoid" else None
+            beside = ", beside PyTorch's in chunks" if peer else ""
+            cases.append(Case(f"{kind}, batch {pairs}: temporary memory per device{beside}", memory, peer, "MB"))
     return Report(report, cases)
 
 
@@ -106,3 +108,28 @@ def _torch_loss(features: np.ndarray) -> tuple[Callable[[], None], str]:
             torch.cuda.synchronize()
 
     return step, torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+
+
+def _kept_by_torch_in_chunks(pairs: int, width: int, devices: int) -> int:
+    """Bytes that a device keeps of SigLIP's loss for the backward pass where it takes the texts of one device after the
+    other and leaves the rest to autograd, as open_clip does: its blocks of logits. The tensors have shapes alone.
+    """
+    import torch
+    from torch.nn import functional
+
+    kept = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    local = pairs // devices
+    image, text = (torch.empty(local, width, device="meta", requires_grad=True) for _ in range(2))
+    scale, bias = (torch.empty((), device="meta", requires_grad=True) for _ in range(2))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = 0
+        for device in range(devices):
+            logits = scale * image @ text.clone().T + bias
+            signs = torch.full_like(logits, -1) + (2 * torch.eye(local, device="meta") if device == 0 else 0)
+            loss = loss - functional.logsigmoid(signs * logits).sum() / local
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

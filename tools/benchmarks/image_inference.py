@@ -63,7 +63,10 @@ def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     from clippy_jax.training.step_work import image_flops
 
     config = parse_model(model)
-    params = jax.jit(lambda key: init_params(config, 224, key))(jax.random.key(0))
+    # Array by array, as a checkpoint's are: to draw all of them at once would take more memory than inference does.
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: init_params(config, 224, key), jax.random.key(0))
+    params = jax.tree.map(lambda x: jax.device_put(0.02 * random.standard_normal(x.shape, np.float32)), shapes)
     images = jax.device_put(_images(batch_size))
     patches = (224 // config.image.patch_size) ** 2
 

@@ -134,7 +134,8 @@ class TextBlock(nn.Module):
         self.mlp_norm = nn.RMSNorm(config.width, eps=1e-6)
         self.mlp_in = nn.Linear(config.width, config.mlp_width, bias=False)
         self.mlp_out = nn.Linear(config.mlp_width, config.width, bias=False)
-        self.dropout, self.weights_dropout = nn.Dropout(config.dropout), config.weights_dropout
+        self.dropout = nn.Dropout(config.dropout)
+        self.weights_dropout = config.dropout if config.attention_dropout < 0 else config.attention_dropout
         with torch.no_grad():  # T5 does not scale its logits: the initial queries are smaller instead
             self.query.weight.mul_(config.head_width**-0.5)
 
