@@ -262,6 +262,10 @@ def check_model(model: ModelConfig) -> None:
         f"model.image.width is {image.width}: rotary positions want a multiple of 4 features in each of "
         f"{image.heads} heads",
     )
+    _require(
+        not (image.gated_mlp and (image.tanh_gelu or image.map_head)),
+        "model.image.gated_mlp has no GELU, and no MAP head that goes with it: set tanh_gelu=False and map_head=False",
+    )
     halves = 2 if model.pooling == "cls_and_avg" else 1
     _require(
         text.embedding_width % halves == 0 and (model.image_projection or halves * image.width == text.embedding_width),

@@ -5,8 +5,13 @@ python -m clippy_jax.encode_images --config=configs/lit_dinov2.py \
     --config.init.image=dinov2_vitb14_reg4_pretrain.pth --config.input.image_features=/data/cc12m_dinov2 \
     --config.input.crop_scale='(1.0,1.0)' --config.input.crop_ratio='(1.0,1.0)'
 
-The flags are those of the training, which then reads the folder. Started again, it goes on where it was stopped. Of
-several processes (Slurm, Open MPI, torchrun, Kubernetes) each makes files of its own.
+python -m clippy_jax.encode_images --config=configs/shapes.py --config.init.image=runs/shapes \
+    --config.optimizer.freeze="('image',)" --config.input.image_features=data/features \
+    --config.input.crop_scale='(1.0,1.0)' --config.input.crop_ratio='(1.0,1.0)' --config.input.flip=False \
+    --config.model.image.patch_dropout=0.0
+
+The `--config` flags are those of the training, which then reads the folder. Started again, it goes on where it was
+stopped. Of several processes (Slurm, Open MPI, torchrun, Kubernetes) each makes files of its own.
 """
 
 import pathlib
@@ -90,7 +95,7 @@ def encode_images(config: Config) -> None:
     ]
     total, bytes_per_sample = sum(batch.end - batch.first for batch in batches), one.size * one.dtype.itemsize
     processes.log_line(
-        f"{len(source):,} samples x {bytes_per_sample:,} bytes = {len(source) * bytes_per_sample / 1e9:,.1f} GB in "
+        f"{len(source):,} samples x {bytes_per_sample:,} bytes = {len(source) * bytes_per_sample / 1e9:,.2f} GB in "
         f"{folder}; {len(paths) - len(missing):,} of {len(paths):,} files are there"
     )
     params, bad = jax.device_put(params, replicated(mesh)), BadCounts()

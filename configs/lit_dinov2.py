@@ -4,7 +4,8 @@
         --config.input.train='/data/cc12m/{00000..01242}.tar' --config.input.tokenizer=sentence-t5-base/ \\
         --config.init.image=dinov2_vitb14_reg4_pretrain.pth --config.init.text=sentence-t5-base/
 
-Everything that is not here is as in `configs/b16.py`.
+Everything that is not here is as in `configs/b16.py`. `python -m clippy_jax.encode_images` computes the frozen tower's
+side once, for trainings that then run at the speed of the text tower (`docs/towers.md`).
 """
 
 import pathlib

@@ -52,9 +52,10 @@ def test_what_other_recipes_change():
     [
         ({"pooling": "cls_and_avg"}, "with model.pooling=cls_and_avg set the latter to 1536"),
         ({"image.positions": "rotary", "image.heads": 128}, "a multiple of 4 features in each of 128 heads"),
+        ({"image.gated_mlp": True, "image.map_head": True}, "gated_mlp has no GELU, and no MAP head that goes with it"),
     ],
 )
-def test_a_model_whose_widths_do_not_fit_is_refused(changes, message):
+def test_a_model_whose_fields_do_not_fit_is_refused(changes, message):
     model = values_of("b16").model
     model.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=message):

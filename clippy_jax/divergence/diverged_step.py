@@ -66,9 +66,11 @@ def read_diverged_step(path: str) -> DivergedStep:
         batch = Batch(arrays["images"], arrays["tokens"]) if "images" in arrays else None
         step, names = int(values["step"]), [str(name) for name in values["samples"]]
         size = config.input.image_size
-        pixels = ((len(names), size, size, 3), np.uint8)
+        image, kind = (size, size, 3), np.uint8
+        if batch and config.input.image_features:  # which tells their shape
+            image, kind = batch.images.shape[-2:], np.float32
         if batch and (
-            ((batch.images.shape, batch.images.dtype) != pixels and not config.input.image_features)
+            (batch.images.shape, batch.images.dtype) != ((len(names), *image), kind)
             or (batch.tokens.shape, batch.tokens.dtype) != ((len(names), config.input.text_length), np.int32)
             or len(names) != config.input.batch_size
         ):

@@ -28,7 +28,7 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 
 KEY = "config.input.image_features"
 _DESCRIPTION = "features.json"
-_PROGRAM = "python -m clippy_jax.encode_images with the flags of the training"
+_PROGRAM = "python -m clippy_jax.encode_images with the --config flags of the training"
 LARGEST_FILE = 2**28  # bytes
 MOST_ROWS = 2**13  # of a file, which is what an interruption costs
 _DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}

@@ -129,7 +129,7 @@ def initialise(
     loaded = {}
     if image:
         tower = _read_tower("image", image, "config.init.image")
-        # A DINO file does not tell its heads.
+        # A backbone's file does not tell its heads.
         free = (*_FREE, "heads") if tower.kind == Kind.BACKBONE else _FREE
         _check_same(tower.config, config.image, free, image, "config.model.image")
         loaded["image"] = tower.params

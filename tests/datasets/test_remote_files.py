@@ -12,6 +12,7 @@ import pytest
 
 from clippy_jax.datasets import remote_files, retrieval_pairs
 from clippy_jax.datasets.patterns import expand_files
+from clippy_jax.datasets.sample import Sample
 from clippy_jax.datasets.sources import open_source
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.pipeline import TrainingInput
@@ -141,6 +142,10 @@ def test_a_web_server(web, shards, input_config, cache):
     web.read.clear()
     assert_same(batches(config, start=3), expected[3:])
     assert len(web.read) == 1 + 2 * 6  # the indexes are kept, and a sample is one read
+    remote, local = open_source(config).without_images(), open_source(input_config(shards))
+    web.read.clear()
+    assert remote.read_ahead([3, 20]) == {i: Sample(b"", local[i].caption) for i in (3, 20)}
+    assert len(web.read) == 2
 
 
 def test_an_object_store(store, shards, input_config):

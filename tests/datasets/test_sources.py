@@ -17,6 +17,38 @@ def test_kinds_are_joined_in_order(input_config, shards, tmp_path, photo, encode
         source[24]
 
 
+def test_without_images_the_captions_are_the_same(input_config, shards, tmp_path, photo, encoded):
+    (tmp_path / "a.jpg").write_bytes(encoded(photo(99)))
+    (tmp_path / "pairs.csv").write_text("image,caption\na.jpg,from a table\n")
+    source = open_source(input_config(f"{shards}::{tmp_path}/pairs.csv"))
+    captions = source.without_images()
+    assert [sample.caption for sample in captions] == [sample.caption for sample in source]
+    assert {sample.image for sample in captions} == {b""} and source[23].image == encoded(photo(99))
+    assert [captions.name(i) for i in range(24)] == [source.name(i) for i in range(24)]
+
+
+def test_the_digest_tells_other_images_and_no_other_captions(input_config, shards, tmp_path, write_tar, photo, encoded):
+    def digest(train):
+        return open_source(input_config(train)).images_digest()
+
+    def tar(name, images, word):
+        members = {f"{i}.jpg": encoded(photo(image)) for i, image in enumerate(images)}
+        return write_tar(tmp_path / name, members | {f"{i}.txt": word.encode() * i for i in range(1, len(images))})
+
+    same, recaptioned, other = (
+        tar("0.tar", (1, 2, 3), "a"),
+        tar("1.tar", (1, 2, 3), "word "),
+        tar("2.tar", (1, 3, 2), "a"),
+    )
+    assert digest(same) == digest(recaptioned) != digest(other)
+    assert digest(f"{same}::{other}") != digest(f"{other}::{same}")
+    for word, name in (("red", "a"), ("blue", "a"), ("red", "b")):
+        (tmp_path / f"{name}.jpg").write_bytes(encoded(photo(1)))
+        (tmp_path / f"{word}_{name}.csv").write_text(f"image,caption\n{name}.jpg,{word}\n")
+    table = f"{tmp_path}/red_a.csv"
+    assert digest(table) == digest(f"{tmp_path}/blue_a.csv") != digest(f"{tmp_path}/red_b.csv")
+
+
 def test_synthetic_samples_are_images_and_captions(input_config):
     source = open_source(input_config("synthetic", image_size=48))
     assert len(source) == 1_000_000

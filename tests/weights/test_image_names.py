@@ -14,6 +14,7 @@ from clippy_jax.weights.checkpoint import Checkpoint
 from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors, write_dino
 from clippy_jax.weights.image_names import original_tensors
 from clippy_jax.weights.load import from_clippy, initialise
+from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.sizes import join_towers
 from clippy_jax.weights.towers import initial_params, parameter_shapes, read_weights
 from tests.models import configurations
@@ -28,6 +29,11 @@ BLOCKS = {
     "dinov3": ("attn.qkv.bias", "attn.qkv.bias_mask", "mlp.fc1", "mlp.fc2"),
     "dinov3 gated": ("attn.qkv.bias", "attn.qkv.bias_mask", "mlp.w1", "mlp.w2", "mlp.w3"),
 }
+
+# What timm's SigLIP has beside its blocks and the MLP of its head.
+TIMM_SIGLIP = {f"{part}.{kind}" for part in ("patch_embed.proj", "norm") for kind in LINEAR} | {"pos_embed"}
+TIMM_SIGLIP |= {f"attn_pool.{part}.{kind}" for part in ("q", "kv", "proj", "norm") for kind in LINEAR}
+TIMM_SIGLIP |= {"attn_pool.latent"}
 
 
 def original_keys(name):
@@ -77,6 +83,10 @@ def test_every_form_of_a_backbone_gives_the_same_and_goes_back_bit_for_bit(name,
     if name == "siglip":  # whose original is no PyTorch
         theirs = model.state_dict()
         assert tensors.keys() == theirs.keys() and all(torch.equal(tensors[key], theirs[key]) for key in theirs)
+        of_timm = {key: torch.tensor(value) for key, value in to_torch(params, weights.rules).items()}
+        assert {key for key in of_timm if "attn_pool.mlp" not in key and "blocks" not in key} == TIMM_SIGLIP
+        torch.save(of_timm, tmp_path / "timm.pth")
+        assert_same(read_weights(str(tmp_path / "timm.pth")).to_params()[0], params)
     else:
         assert tensors.keys() == original_keys(name)
     original = read_weights(str(tmp_path / "original.pth"))
