@@ -50,7 +50,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(_help())
         sys.exit()
-    argv = [name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)]
+    argv = [
+        name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)
+    ]
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:

@@ -46,7 +46,9 @@ def read_state_dict(path: str, network: Network = "teacher") -> tuple[Kind, dict
     else:
         contents = read_torch_file(path)
     if not isinstance(contents, Mapping):
-        raise InputError(f"{path} holds a {type(contents).__qualname__}, not a state dict; save the model's state_dict()")
+        raise InputError(
+            f"{path} holds a {type(contents).__qualname__}, not a state dict; save the model's state_dict()"
+        )
     saved_with = {}
     for entry in (network, *_ENTRIES):
         if isinstance(contents.get(entry), Mapping):
