@@ -220,7 +220,7 @@ RECORDS = "".join(json.dumps({"Image": f"{i}.jpg", "text": caption}) + "\n" for 
 ONE_TWO, PHOTOS = ["one", "two"], ["photo 0", "photo 1"]
 ROWS = "image,caption\n0.jpg,one\n1.jpg,two\n"
 
-# What makes the data and names it; the captions that are read ("" is counted as it is read); what is left out, by cause.
+# What makes the data and names it; the captions that are read ("" is counted as it is read); what is left out, why.
 DATA = {
     "a quote that nobody closes": (lambda f: table(f, 'image,caption\n0.jpg,"one\n1.jpg,two\n'), ['"one', "two"], {}),
     "a gzipped table": (lambda f: table(f, gzip.compress(ROWS.encode()), "pairs.csv.gz"), ONE_TWO, {}),

@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "classification": ZeroShotClassification(f"{demo.DATA}/imagenet/test"),
         "segmentation": Segmentation(f"{demo.DATA}/voc", split="test"),
     }
-    common = [f"--config.schedule.{name}={args.steps}" for name in ("decay_steps", "stop_step")]
+    schedule = {"warmup_steps": args.steps // 8, "decay_steps": args.steps, "stop_step": args.steps}
+    common = [f"--config.schedule.{name}={value}" for name, value in schedule.items()]
     common += [f"--config.evals.tasks.{name}.path=" for name in ("imagenet", "voc")]
     demo.run("clippy_jax.shapes", f"--output={OTHERS}", "--seed=1")
     demo.train("cls", START, 0, *common, f"--config.input.train={OTHERS}/train/{{00000..00009}}.tar")
