@@ -16,7 +16,7 @@ from tests.test_dependencies import BARE
 BENCHMARK = pathlib.Path(__file__).parents[2] / "tools" / "benchmark.py"
 SPEED = "of one device's speed"
 PAPER = {"GB a device", "TFLOP a device", "s on paper", SPEED}
-ALONE = {"MB", "TFLOP", "GFLOP", "TFLOP/s", "1 / 255"} | PAPER  # units of what has no peer
+ALONE = {"MB", "TFLOP", "GFLOP", "TFLOP/s", "1 / 255", "of the evaluation's"} | PAPER  # units of what has no peer
 SHARE = "FLOPs/s over the matmul rate"
 ON_A_BARE_MACHINE = {"step", "inference", "loss", "choices"}  # with jax, flax, optax, jaxtyping and torch alone
 
@@ -48,6 +48,7 @@ def run(*arguments, executable=sys.executable, **environment):
         (("loss", "--steps=2"), 10, {"s", "MB"}),
         (("memory",), 6, {"GB a device"}),
         (("segmentation",), 2, {"GB a device"}),
+        (("evaluation",), 4, {"of the evaluation's"}),
         (("choices", "--steps=2"), 3, {"CPU-seconds"}),
         (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 5, {"images per CPU-second", "1 / 255"}),
