@@ -103,8 +103,13 @@ def workdir(pooling: str, seed: int) -> str:
     return first if seed == 0 else f"runs/shapes-{pooling}-seed{seed}"
 
 
-def evaluate(folder: str, evaluators: Mapping[str, Evaluator], path: pathlib.Path, **about: Any) -> None:
-    """Writes everything that the table shows of one run, unless it was measured with these weights on these data."""
+def evaluate(
+    folder: str, evaluators: Mapping[str, Evaluator], path: pathlib.Path, image_size: int = 0, **about: Any
+) -> None:
+    """Writes everything that the table shows of one run, unless it was measured with these weights on these data.
+
+    Images are fed at `image_size`, or 0 for that of the training.
+    """
     model = clippy_jax.load(folder)
     about |= {"checkpoint": folder, "checkpoint_digest": parameter_digest(model.params)}
     if path.exists():
@@ -112,7 +117,7 @@ def evaluate(folder: str, evaluators: Mapping[str, Evaluator], path: pathlib.Pat
         if all(kept.get(key) == about[key] for key in ("checkpoint_digest", "data")):
             return
     print(f"\n{folder}", flush=True)
-    settings = dict(batch_size=BATCH_SIZE, image_size=model.image_size, progress=True)
+    settings = dict(batch_size=BATCH_SIZE, image_size=image_size or model.image_size, progress=True)
     results = {name: evaluator.run(model, **settings) for name, evaluator in evaluators.items()}
     write_results(results, path, **about)
 

@@ -6,6 +6,7 @@
     loss   the contrastive losses, beside eager PyTorch's softmax: time, memory per device
     memory the memory that the step of configs/b16.py needs on each of 8 devices, by the number of microbatches
     segmentation  the memory that segmenting a 2048 x 1024 image among 171 names needs beyond the towers, by protocol
+    evaluation  the image tower's share of the time of an evaluation
     scaling  bytes that the step of configs/b16.py sends on 8 to 1,024 devices, and what they cost on V100, H100 and TPU
     choices  layers of the models as this code computes them, beside the plain way
     input  tars of JPEGs to training batches, beside webdataset + Pillow: images per CPU-second, and reading alone
@@ -45,6 +46,7 @@ MODULES = {
     "loss": "contrastive_loss",
     "memory": "step_memory",
     "segmentation": "segmentation_memory",
+    "evaluation": "evaluation_time",
     "scaling": "scaling",
     "choices": "choices",
     "input": "training_input",
@@ -65,6 +67,7 @@ def flags() -> argparse.ArgumentParser:
     loss = commands.add_parser("loss", help="the contrastive losses")
     memory = commands.add_parser("memory", help="the training step's memory")
     segmentation = commands.add_parser("segmentation", help="the memory of segmentation, by protocol")
+    evaluation = commands.add_parser("evaluation", help="the image tower's share of an evaluation")
     scaling = commands.add_parser("scaling", help="the training step's communication, and its cost on paper")
     scaling.add_argument("--teraflops", type=float, help="a device's peak, for a machine of your own")
     scaling.add_argument("--link_gigabytes_per_second", type=float, help="its slowest link's one direction")
@@ -74,7 +77,7 @@ def flags() -> argparse.ArgumentParser:
     device = commands.add_parser("device", help="the device alone")
     gpu = commands.add_parser("gpu", help="all that a GPU is measured by")
     gpu.add_argument("--minutes", type=float, default=9.5, help="cut off after so many (default: %(default)s)")
-    of_towers = (step, inference, memory, segmentation, scaling, choices, device, gpu)
+    of_towers = (step, inference, memory, segmentation, evaluation, scaling, choices, device, gpu)
     sizes = dict.fromkeys(of_towers, "b16") | dict.fromkeys((loss, batches, start), "full")
     for command, size in sizes.items():
         command.add_argument("--size", choices=(size, "tiny"), default=size, help="default: %(default)s")

@@ -4,8 +4,9 @@ python tools/frozen_towers.py --output=benchmarks/frozen_towers.json
 
 In the place of DINO and Sentence-T5 stand the towers of a CLIP (`cls` pooling) that is trained first, on scenes and
 captions of another seed. The demo's model starts from them, with `max` pooling, and learns for as many steps with both
-towers, with one of them frozen, and with every patch token in the place of 17 of 144. The figures are of Shapes' `test`
-lists, which nothing was chosen on, with intervals over their images. What `runs/` has of an earlier call is kept.
+towers, with one of them frozen, and with every token of images of half the size (36) in the place of 17 of 144 tokens,
+as the paper compares the two. The figures are of Shapes' `test` lists, which nothing was chosen on, with intervals over
+their images. What `runs/` has of an earlier call is kept.
 """
 
 import json
@@ -26,12 +27,24 @@ from tools import ablation, demo  # noqa: E402
 FOLDER = pathlib.Path("runs/frozen_towers")
 OTHERS = "data/shapes-others"  # the scenes that the towers start from
 START = "runs/shapes-start"
-BOTH = "both towers learn"
-FLAGS = {
-    BOTH: (),
+SIZE, HALF = 96, 48  # pixels of the demo's images
+TRAININGS = {
+    "both towers learn": (),
     "frozen image tower": ("--config.optimizer.freeze=('image',)",),
     "frozen text tower": ("--config.optimizer.freeze=('text',)",),
-    "every token": ("--config.model.image.patch_dropout=0.0",),
+    "every token": (
+        "--config.model.image.patch_dropout=0.0",
+        f"--config.model.image.image_size={HALF}",
+        f"--config.input.image_size={HALF}",
+    ),
+}
+# Row of the table → (training, pixels of the images that are measured)
+ROWS = {
+    "both towers learn, of 17 of 144 tokens": ("both towers learn", SIZE),
+    "frozen image tower": ("frozen image tower", SIZE),
+    "frozen text tower": ("frozen text tower", SIZE),
+    f"every token of {HALF} pixels, measured at {HALF}": ("every token", HALF),
+    f"every token of {HALF} pixels, measured at {SIZE}": ("every token", SIZE),
 }
 FIGURES = {"accuracy": ("classification", "top1"), "mIoU": ("segmentation", "miou")}
 
@@ -58,37 +71,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "classification": ZeroShotClassification(f"{demo.DATA}/imagenet/test"),
         "segmentation": Segmentation(f"{demo.DATA}/voc", split="test"),
     }
-    common = [f"--config.schedule.{name}={args.steps}" for name in ("decay_steps", "stop_step")]
+    schedule = {"warmup_steps": args.steps // 8, "decay_steps": args.steps, "stop_step": args.steps}
+    common = [f"--config.schedule.{name}={value}" for name, value in schedule.items()]
     common += [f"--config.evals.tasks.{name}.path=" for name in ("imagenet", "voc")]
     demo.run("clippy_jax.shapes", f"--output={OTHERS}", "--seed=1")
     demo.train("cls", START, 0, *common, f"--config.input.train={OTHERS}/train/{{00000..00009}}.tar")
     common += [f"--config.init.{tower}={START}" for tower in ("image", "text")]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    trainings = {}
-    for name, chosen in FLAGS.items():
-        folder = f"runs/shapes-{name.replace(' ', '-')}"
-        seconds = demo.train("max", folder, 0, *common, *chosen)
-        place = FOLDER / f"{name.replace(' ', '-')}.json"
-        ablation.evaluate(folder, evaluators, place, data=data, train_seconds=seconds)
+    for name, chosen in TRAININGS.items():
+        demo.train("max", workdir(name), 0, *common, *chosen)
+    rows = {}
+    for row, (name, size) in ROWS.items():
+        place = FOLDER / f"{name.replace(' ', '-')}-{size}.json"
+        ablation.evaluate(workdir(name), evaluators, place, size, data=data)
         measured = json.loads(place.read_text())
-        trainings[name] = {
-            "checkpoint_digest": measured["segmentation"]["checkpoint_digest"],
-            "train_seconds": measured["segmentation"]["train_seconds"],
-            "figures": {
-                heading: {"value": measured[task][figure], "interval": measured[task]["intervals"][figure]}
-                for heading, (task, figure) in FIGURES.items()
-            },
+        figures = {
+            heading: {"value": measured[task][figure], "interval": measured[task]["intervals"][figure]}
+            for heading, (task, figure) in FIGURES.items()
         }
-    summary = {"data": data, "lists": "test", "steps": args.steps, "confidence": CONFIDENCE, "trainings": trainings}
+        rows[row] = {"checkpoint_digest": measured["segmentation"]["checkpoint_digest"], "figures": figures}
+    summary = {"data": data, "lists": "test", "steps": args.steps, "confidence": CONFIDENCE, "rows": rows}
     write_json(summary, args.output)
     print(f"\n{table(summary)}\n\nThe table's figures: {args.output}")
 
 
+def workdir(name: str) -> str:
+    """Where a training lies."""
+    return f"runs/shapes-{name.replace(' ', '-')}"
+
+
 def table(summary: Mapping[str, Any]) -> str:
-    """A Markdown table in percent: a row for each training, then the paper's."""
+    """A Markdown table in percent: ours, then the paper's."""
     rows = []
-    for name, training in summary["trainings"].items():
-        figures = [(of["value"], *of["interval"]) for of in training["figures"].values()]
+    for name, row in summary["rows"].items():
+        figures = [(of["value"], *of["interval"]) for of in row["figures"].values()]
         rows.append((name, *(f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in figures)))
     of_paper = [row for name in ("freezing", "sub_sampling") for row in published.rows(name, "ImageNet", "VOC")]
     return markdown(("training", *FIGURES), rows + of_paper)

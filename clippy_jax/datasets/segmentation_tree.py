@@ -113,6 +113,9 @@ def _listed(listing: pathlib.Path) -> list[str]:
         names = listing.read_text("utf-8-sig").split()
     if not names:
         raise InputError(f"{listing} names no image")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{listing} names {twice} more than once, which would count more than the others")
     return names
 
 

@@ -93,10 +93,25 @@ def test_one_text_and_one_image_are_one_item(model, pixels, tmp_path):
         assert_same(model.encode_image(image), expected)
 
 
-@pytest.mark.parametrize("texts, kind", [([7], "int"), (["a photo", b"a photo"], "bytes"), ([None], "NoneType")])
+@pytest.mark.parametrize(
+    "texts, kind",
+    [
+        ([7], "of int"),
+        (["a photo", b"a photo"], "of bytes"),
+        ([None], "of NoneType"),
+        (None, "a NoneType"),
+        (b"a photo", "a bytes"),
+        ({"a photo", "a picture"}, "a set"),
+    ],
+)
 def test_texts_are_strings(model, texts, kind):
-    with pytest.raises(ValueError, match=f"texts must be a string or a list of strings, not of {kind}"):
+    with pytest.raises(ValueError, match=f"texts must be a string or a list of strings, not {kind}"):
         model.encode_text(texts)
+
+
+def test_labels_are_named_once(model, pixels):
+    with pytest.raises(ValueError, match="'apple' is among the labels more than once"):
+        model.segment(pixels, ["apple", "zebra", "apple"])
 
 
 def test_a_text_with_half_a_character_is_a_text(model):
@@ -104,7 +119,7 @@ def test_a_text_with_half_a_character_is_a_text(model):
     np.testing.assert_array_equal(model.encode_text("a photo \ud83d"), model.encode_text("a photo ?"))
 
 
-@pytest.mark.parametrize("labels", ["apple,zebra", "apple", [], [1, 2]])
+@pytest.mark.parametrize("labels", ["apple,zebra", "apple", [], [1, 2], {"apple", "zebra"}, ["apple", " "], None])
 def test_labels_are_a_list_of_words(model, pixels, labels):
     with pytest.raises(ValueError, match=r'labels must be a list of words such as \["cat", "dog"\], not '):
         model.segment(pixels, labels)
@@ -136,6 +151,10 @@ def test_arrays_on_any_device_or_mesh(model):
         (np.zeros((2, SIZE, 33, 3), np.uint8), "patches of 16 pixels do not divide images of 32x33 pixels"),
         ([torch.zeros(SIZE, SIZE, 3)], "must be a path, a Pillow image or a uint8 array, not Tensor"),
         ([7], "must be a path, a Pillow image or a uint8 array, not int"),
+        (None, "must be a path, a Pillow image or a uint8 array, not NoneType"),
+        (b"\xff\xd8", "must be a path, a Pillow image or a uint8 array, not bytes"),
+        ([], "there is no image to encode"),
+        (np.zeros((0, SIZE, SIZE, 3), np.uint8), r"must be uint8 \[B, H, W, 3\], not uint8 \[0, 32, 32, 3\]"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused_in_one_sentence(model, images, message):

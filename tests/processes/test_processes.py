@@ -99,6 +99,7 @@ def set_environment(monkeypatch, variables):
     [
         {},
         {"SLURM_NTASKS": "1", **SLURM_STEP},
+        {"WORLD_SIZE": "1", "RANK": "0"},
         {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"},  # a shell inside an allocation: no task was started by srun
         {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
@@ -176,6 +177,7 @@ def test_flags_that_do_not_describe_a_run_are_refused(joined, arguments, message
         ),
         ({"PMI_SIZE": "4", "PMI_RANK": "3"}, "started 4 processes but .* add --coordinator_address=HOST:PORT"),
         ({"JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}, "JAX_COORDINATOR_ADDRESS missing in the environment"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT; start each"),
         ({**TORCHRUN, "WORLD_SIZE": "four"}, "WORLD_SIZE='four' in the environment is not a number"),
         ({"PMI_SIZE": "4", "PMI_RANK": ""}, "PMI_RANK='' in the environment is not a number"),
         (

@@ -118,6 +118,14 @@ def test_paths_out_of_the_folder_are_not_followed(tmp_path, text_folder):
             read_weights(str(folder))
 
 
+def test_of_a_whole_t5_the_encoder_is_taken(tmp_path, text_folder):
+    folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "t5"))
+    tensors = torch.load(folder / "pytorch_model.bin")
+    extra = {key: torch.zeros(2) for key in ("decoder.block.0.layer.0.SelfAttention.q.weight", "lm_head.weight")}
+    torch.save(tensors | extra, folder / "pytorch_model.bin")
+    assert read_weights(str(folder)).tensors.keys() == read_weights(text_folder).tensors.keys()
+
+
 def test_wrong_keys_are_refused_with_the_whole_list(tmp_path, text_folder):
     folder = pathlib.Path(shutil.copytree(text_folder, tmp_path / "t5"))
     tensors = torch.load(folder / "pytorch_model.bin")
