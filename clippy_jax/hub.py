@@ -48,11 +48,11 @@ def with_commit(name: str) -> str:
 
     It is read off the cache: no network is touched.
     """
-    import huggingface_hub  # here, since it takes a while
-
     match = _match(os.path.expanduser(name))
     if match is None:
         return ""
+    import huggingface_hub  # here, since it takes a while and paths need none of it
+
     try:
         folder = huggingface_hub.snapshot_download(  # asked for no file, it says where they lie: snapshots/COMMIT
             match["repository"], revision=match["revision"], local_files_only=True, allow_patterns=[]

@@ -26,8 +26,6 @@ from clippy_jax.run.json_lines import JsonLines, go_back
 from clippy_jax.training.step_work import StepWork, step_work
 from clippy_jax.whole_files import write_text
 
-_NOT_WRITTEN = "cannot be written"
-
 
 def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> metric_writers.MetricWriter:
     """A writer of scalars to `metrics.jsonl` and `tensorboard/` in a workdir and, if configured, to Weights & Biases.
@@ -195,7 +193,8 @@ class _TensorBoardWriter(_ScalarWriter):
     """clu's, with one line where TensorFlow cannot write."""
 
     def __init__(self, folder: epath.Path):
-        self._writing = functools.partial(reading, folder, "see to it and start the same command again", _NOT_WRITTEN)
+        advice = "see to it and start the same command again"
+        self._writing = functools.partial(reading, folder, advice, wrong="cannot be written")
         with self._writing():
             self._writer = metric_writers.SummaryWriter(os.fspath(folder))
 
