@@ -37,6 +37,7 @@ _CHANGING = (
     (re.compile(r"localhost:\d+"), "localhost:PORT"),
     (re.compile(r"process \d+ on " + re.escape(socket.gethostname())), "process N on HOST"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
     (re.compile(r" at 0x[0-9a-f]+"), ""),
 )
 
