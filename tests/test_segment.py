@@ -165,7 +165,7 @@ MANY = ",".join(map(str, range(500)))
         ([], "add either --image=PATH (with --labels or --groups) or --voc=DIR"),
         (["--image=nowhere.jpg", "--labels=a,b"], "nowhere.jpg cannot be read as an image: it does not exist"),
         (["--image=TREE/vocabulary.json", "--labels=a,b"], "vocabulary.json cannot be read as an image"),
-        (["--image=TREE", "--labels=a,b"], "holds no image (.bmp, .jpeg, "),
+        (["--image=TREE", "--labels=a,b"], "holds no image (.jpg, .jpeg, "),
         (["--image=PHOTO", "--labels=a"], "--labels needs 2 to 255 words"),
         (["--image=PHOTO"], "--labels needs 2 to 255 words"),
         (["--image=PHOTO", "--labels= , ,"], "--labels needs 2 to 255 words"),

@@ -261,6 +261,7 @@ DATA = {
         ["", "b"],
         {},
     ),
+    "JSON that is cut": (lambda f: tar(f, a_jpg=b"", a_json='{"caption": "on', b_jpg=b"", b_json="{}"), ["", ""], {}),
     "text before JSON": (lambda f: tar(f, a_jpg=b"", a_json='{"caption": "x"}', a_txt="one"), ["one"], {}),
     "a caption in braces": (lambda f: tar(f, a_jpg=b"", a_txt="{one}"), ["{one}"], {}),
     "a list of tars": (listed, PHOTOS, {}),

@@ -7,6 +7,7 @@ import bisect
 import copy
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from clippy_jax.datasets.remote_files import RemoteFile, RemoteFiles
 from clippy_jax.datasets.sample import BadCounts, Sample, Source, StorageAway
 from clippy_jax.datasets.tars import shard_index
 
+_OBJECT = re.compile(r'\{\s*["}]')  # how one begins in JSON
 _LONGEST_CAPTION = 2**16  # bytes that are read of one; no text tower takes in more
 _GAP = 2**16  # bytes between an image and its caption that are read, too, to ask a store once
 
@@ -109,11 +111,11 @@ class ShardSource(Source):
 def _caption(content: bytes) -> str:
     """The text of a `txt` file, or what a `json` file says of its caption: "" where it says nothing."""
     text = content.decode("utf-8", "replace")
-    if not text.startswith("{"):
+    if not _OBJECT.match(text):
         return text
     try:
         record = json.loads(text)
-    except (ValueError, RecursionError):
-        return text  # a caption that begins so
+    except (ValueError, RecursionError):  # damaged, or longer than is read
+        return ""
     fields = [record[name] for name in table_rows.CAPTION_COLUMNS if name in record]
     return next((captions[0] for field in fields if (captions := table_rows.captions_in(field))), "")
