@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -69,13 +70,17 @@ def exit_with_one_line(main: Callable) -> Callable:
     """Wraps an entry point so that wrong input ends the program with one line on stderr and exit status 1.
 
     So does what the operating system refuses (a full disk, missing rights, a file that has gone) and what does not fit
-    into memory. Any other exception is a bug of ours: it keeps its traceback, and a note says so.
+    into memory; and Ctrl+C, with the status that shells give it. Any other exception is a bug of ours: it keeps its
+    traceback, and a note says so.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         try:
             return main(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl+C", file=sys.stderr, flush=True)
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
             message = one_line(error)
             if message is None:

@@ -14,6 +14,16 @@ def test_wrong_input_ends_in_one_line_and_status_1(capsys):
     assert capsys.readouterr() == ("", "error: photo.jpg is no image; name another file\n")
 
 
+def test_ctrl_c_ends_in_one_line(capsys):
+    @exit_with_one_line
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130 and capsys.readouterr() == ("", "stopped by Ctrl+C\n")
+
+
 def test_a_bug_keeps_its_traceback():
     @exit_with_one_line
     def main():
