@@ -106,10 +106,9 @@ class ImageFeatures:
     def _read_header(self, path: pathlib.Path, rows: int) -> tuple[int, dict[int, str]]:
         """The byte at which a file's features begin, and its bad rows."""
         with reading(path, f"remove it and make it anew by {_PROGRAM}", "is damaged"), open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, size)))
             begin, end = header["features"]["data_offsets"]
-            size = os.fstat(file.fileno()).st_size
             if (end - begin, size) != (rows * self._bytes_per_row, 8 + length + end):
                 raise ValueError(f"it has {size:,} bytes, which are not {rows:,} rows")
             return 8 + length + begin, {
