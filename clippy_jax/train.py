@@ -167,6 +167,7 @@ def _loop(
         for step in range(first, stop + 1):
             profile(step)
             packs, rows, length = batch[1].tokens.shape
+            feature_tokens = batch[0].shape[1] if training_input.features else None
             (state, metrics), compile_seconds = call_and_time_compilation(train_step, state, *batch)
             if compile_seconds:
                 progress.leave_out(compile_seconds)
@@ -176,7 +177,7 @@ def _loop(
             # The step before is reported while the devices make this one and receive the batch of the next.
             report()
             ledger.note(step, training_input.account(step - 1))
-            progress.count(packs * rows, length)
+            progress.count(packs * rows, length, feature_tokens)
             numbers.note(step, metrics)
 
             if step % config.log_every_steps == 0 or step in (first, stop, *config.profile_steps):

@@ -97,11 +97,11 @@ class Progress:
         """The same for what has taken so many seconds."""
         self._seconds_outside += seconds
 
-    def count(self, rows: int, length: int) -> None:
-        """Counts the work of a step whose texts take so many rows of so many tokens."""
+    def count(self, rows: int, length: int, feature_tokens: int | None = None) -> None:
+        """Counts the work of a step whose texts take so many rows of so many tokens (`training/step_work.py`)."""
         config = self._config
         batch = config.input.image_size, config.input.batch_size
-        work = step_work(config.model, config.optimizer.freeze, *batch, rows, length)
+        work = step_work(config.model, config.optimizer.freeze, *batch, rows, length, feature_tokens)
         self._work = StepWork(*(a + b for a, b in zip(self._work, work)))
 
     def report(self, step: int, values: Mapping[str, SupportsFloat], skipped: Mapping[str, int]) -> None:

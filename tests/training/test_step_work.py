@@ -36,7 +36,14 @@ def model(patch_dropout=0.0, gated=False, **image):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"patch_dropout": 0.8}, {"gated": True}, {"registers": 4, "positions": "rotary"}]
+    "fields",
+    [
+        {},
+        {"patch_dropout": 0.8},
+        {"gated": True},
+        {"registers": 4, "positions": "rotary"},
+        {"map_head": True, "patch_dropout": 0.5},
+    ],
 )
 def test_the_forward_pass_has_the_products_of_the_formula(fields):
     config = model(**fields)
@@ -54,15 +61,19 @@ def test_the_forward_pass_has_the_products_of_the_formula(fields):
 
     # Products that the formula leaves out: words are averaged, segments without a text are mapped, too.
     width, segments = config.text.width, ROWS * TEXTS_PER_ROW
-    image = forward("encode_image", images)
+    image = forward("encode_image", images) - config.image.map_head * 2 * config.image.width**2
     text = forward("encode_packed_texts", texts) - 2 * segments * LENGTH * width
     text -= 2 * (segments - PAIRS) * width * config.text.embedding_width
     loss = 2 * PAIRS**2 * config.text.embedding_width
+    kept = math.floor(16 * (1 - config.image.patch_dropout))
+    projection = 2 * PAIRS * (1 + kept) * config.image.width * config.token_width
     for freeze, times in (((), (3, 3)), (("image",), (1, 3)), (("text",), (3, 1))):
         work = step_work(config, freeze, SIZE, PAIRS, ROWS, LENGTH)
-        assert work.flops == times[0] * image + times[1] * text + 3 * loss
-    kept = math.floor(16 * (1 - config.image.patch_dropout))
-    assert work.tokens == PAIRS * (1 + config.image.registers + kept) + ROWS * LENGTH
+        learns = projection if "image" in freeze else 0  # the gradient of its weights
+        assert work.flops == times[0] * image + learns + times[1] * text + 3 * loss
+    assert work.tokens == PAIRS * (config.image.special_tokens + kept) + ROWS * LENGTH
+    from_features = step_work(config, ("image",), SIZE, PAIRS, ROWS, LENGTH, feature_tokens=1 + kept)
+    assert from_features == (2 * projection + 3 * text + 3 * loss, PAIRS * (1 + kept) + ROWS * LENGTH)
 
 
 def test_an_image_through_a_b16_takes_the_billions_of_multiplications_that_timm_lists():
