@@ -20,7 +20,14 @@ from clippy_jax.config import Config, parse
 from clippy_jax.config_parser import check_path
 from clippy_jax.errors import InputError, exit_with_one_line, reading, reason
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, for example configs/b16.py")
+
+@exit_with_one_line
+def _define_config() -> flags.FlagHolder:
+    with reading("the command line", "see --help"):  # of which the definition looks at --flagfile
+        return config_flags.DEFINE_config_file("config", None, "configuration file, for example configs/b16.py")
+
+
+_CONFIG = _define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, logs, configuration, tokenizer")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes")
 _PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "how many processes train together")

@@ -190,6 +190,13 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
 
 
+def test_a_flag_file_that_is_not_there_is_answered_in_one_line():
+    """absl looks for it before the program begins."""
+    done = programs.run([*PROGRAM, "--flagfile=nowhere"])
+    assert done.returncode == 1 and done.stderr.startswith("error: the command line cannot be read (ERROR:: Unable")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterrupted, tmp_path, capsys, monkeypatch):
     """The certificate of `prove_resume`; here of one SIGTERM."""
     monkeypatch.setattr("sys.executable", programs.python())

@@ -28,7 +28,7 @@ PROGRAMS = {"evaluate": evaluate.main, "segment": segment.main, "convert": conve
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys) -> Callable[[Sequence[str]], tuple[int, str]]:
+def run(monkeypatch, tmp_path, capsys, caplog) -> Callable[[Sequence[str]], tuple[int, str]]:
     """Runs a program in `tmp_path`, with a small model for every checkpoint: its exit status and all that it says."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -47,7 +47,7 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[[Sequence[str]], tuple[int, s
         except SystemExit as end:
             status = end.code
         said = capsys.readouterr()
-        return status, said.out + said.err
+        return status, said.out + said.err + caplog.text
 
     return run
 
@@ -167,6 +167,11 @@ COMMANDS = {
         lambda f: towers(f, lambda tensors: tensors | {"norm.bias": tensors["norm.bias"] * np.nan}),
         0,
         "norm.bias",
+    ),
+    "weights beside their average": (
+        lambda f: towers(f, lambda tensors: {"state_dict_ema": tensors, "state_dict": tensors}),
+        0,
+        "dino.pth holds 'state_dict' and 'state_dict_ema': 'state_dict' is taken",
     ),
     "weights that are a module": (lambda f: towers(f, lambda tensors: torch.nn.Linear(2, 2)), 1, "not a state dict"),
 }

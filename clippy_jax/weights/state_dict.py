@@ -1,6 +1,7 @@
 """State dicts out of the files and folders of PyTorch, freed from what training has wrapped around them."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -50,10 +51,11 @@ def read_state_dict(path: str, network: Network = "teacher") -> tuple[Kind, dict
             f"{path} holds a {type(contents).__qualname__}, not a state dict; save the model's state_dict()"
         )
     saved_with = {}
-    for entry in (network, *_ENTRIES):
-        if isinstance(contents.get(entry), Mapping):
-            saved_with, contents = contents, contents[entry]
-            break
+    entries = [entry for entry in (network, *_ENTRIES) if isinstance(contents.get(entry), Mapping)]
+    if entries:
+        saved_with, contents = contents, contents[entries[0]]
+        if len(entries) > 1:
+            logging.warning("%s holds %s: %r is taken", path, " and ".join(map(repr, entries)), entries[0])
     tensors = {str(key): value for key, value in contents.items() if isinstance(value, np.ndarray)}
     if not tensors:
         raise InputError(f"{path} holds no state dict; save the model's state_dict()")
