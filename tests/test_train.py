@@ -126,7 +126,7 @@ def test_a_workdir_that_is_deleted_ends_the_run_in_one_line(config, tmp_path, mo
 
     monkeypatch.setattr(where, name, after_deleting)
     config = change(config, "schedule", stop_step=2)
-    with pytest.raises(InputError, match=f"{tmp_path}/run.* cannot be written: .*(deleted or replaced|No such file)"):
+    with pytest.raises(InputError, match=f"{tmp_path}/run.* cannot be written: .*(deleted|No such file)"):
         train_and_evaluate(config, tmp_path / "run")
 
 
