@@ -167,10 +167,26 @@ def table(summary: Mapping[str, Any]) -> str:
             for figure in of["figures"].values()
         ]
         rows.append((pooling, str(len(of["seeds"])), *cells))
+    if difference := _cls_less_max(summary["poolings"]):
+        rows.append(difference)
     rows += [
         (who, None, *values, None, None) for who, *values in published.rows("pooling", "ImageNet", "VOC", "Jaccard")
     ]
     return markdown(("pooling", "seeds", *FIGURES), rows)
+
+
+def _cls_less_max(poolings: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What CLIP's pooling has more than the paper's, run by run of the same seed; None without two seeds of both."""
+    cls, most = poolings.get("cls"), poolings.get("max")
+    if not cls or not most or cls["seeds"] != most["seeds"] or len(cls["seeds"]) < 2:
+        return None
+    cells = []
+    for heading in FIGURES:
+        runs = zip(cls["figures"][heading]["of_runs"], most["figures"][heading]["of_runs"])
+        differences = [100 * (one - other) for one, other in runs]
+        low, high = over_seeds(differences)
+        cells.append(f"{statistics.fmean(differences):+.1f} [{low:+.1f}, {high:+.1f}]")
+    return "cls less max, by seed", str(len(cls["seeds"])), *cells
 
 
 def sheet(models: Mapping[str, Model]) -> matplotlib.figure.Figure:

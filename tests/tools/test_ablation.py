@@ -94,6 +94,31 @@ def test_seeds_are_added_to_what_is_there_and_nothing_is_measured_twice(trained,
     assert {row.name for row in rows} >= {"segmentation miou", "waterbirds gap_landbird"}
 
 
+def test_the_difference_of_poolings_is_that_of_the_same_seeds():
+    random = np.random.default_rng(0)
+    runs = {pooling: random.random((5, len(ablation.FIGURES))) for pooling in ("max", "cls")}
+
+    def summary(seeds):
+        of = {
+            pooling: {
+                "seeds": seeds[pooling],
+                "figures": {
+                    heading: {"mean": 0.5, "interval": [0.4, 0.6], "of_runs": list(column)}
+                    for heading, column in zip(ablation.FIGURES, values[: len(seeds[pooling])].T)
+                },
+            }
+            for pooling, values in runs.items()
+        }
+        return ablation.table({"poolings": of})
+
+    row = next(line for line in summary({"max": [*range(5)], "cls": [*range(5)]}).splitlines() if "less" in line)
+    for cell, cls, most in zip(row.strip("|").split("|")[2:], runs["cls"].T, runs["max"].T):
+        low, high = scipy.stats.ttest_rel(cls, most).confidence_interval(0.95)
+        shown = [float(number) for number in cell.replace("[", "").replace("]", "").replace(",", "").split()]
+        np.testing.assert_allclose(shown, [100 * (cls - most).mean(), 100 * low, 100 * high], atol=0.051)
+    assert "less" not in summary({"max": [0, 1, 2], "cls": [0, 1]})
+
+
 @pytest.mark.parametrize("flag", ["--seeds=0", "--poolings=max,mean"])
 def test_wrong_flags_are_one_line(trained, flag, capsys):
     with pytest.raises(SystemExit):
