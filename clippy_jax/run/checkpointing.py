@@ -237,17 +237,18 @@ def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
         _folder(workdir),
         options=ocp.CheckpointManagerOptions(async_options=_ANY_TIME, **options),
         item_names=(sound_checkpoints.ITEM,),
-        item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_array_handler())},
+        item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_type_handlers())},
     )
 
 
-def _array_handler() -> Any:
+def _type_handlers() -> Any:
     """Orbax's own, but small arrays are written by one device: to slice them costs a compiled program each."""
-    handler = ocp.type_handlers.ArrayHandler(
+    handlers = {kind: ocp.type_handlers.get_type_handler(kind) for kind in ocp.type_handlers.supported_types()}
+    handlers[jax.Array] = ocp.type_handlers.ArrayHandler(
         min_slice_bytes_for_replica_parallel=_SMALLEST_SLICE,
         array_metadata_store=ArrayOptions.Saving().array_metadata_store,
     )
-    return ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+    return ocp.type_handlers.create_type_handler_registry(*handlers.items())
 
 
 def _candidates(folder: epath.Path, steps: Sequence[int], step: int | None) -> list[int]:
