@@ -25,7 +25,7 @@ ELSEWHERE = {
     "make demo": "12 minutes; test_main, test_evaluate, test_segment and tests/shapes run its stages at their smallest",
     "make ablation": "half an hour; tests/tools/test_ablation.py runs it with the trainings replaced",
     "make report": "needs a demo; tests/test_reproduce.py runs its program",
-    "make soak": "twenty minutes; tests/tools/test_soak.py, and the suite has the promises one by one",
+    "make soak": "eleven minutes; tests/tools/test_soak.py, and the suite has the promises one by one",
     "make errors": "the suite once more; tests/test_errors_document.py",
     "make benchmark": "half an hour; tests/tools/test_benchmark.py runs each of its commands at its smallest",
     "make test": "this suite",

@@ -1,6 +1,6 @@
 """Tries every promise about long runs and prints what held.
 
-python -m tools.soak                                  # everything, in about 20 minutes on two idle cores
+python -m tools.soak                                  # everything, in about 11 minutes on two idle cores
 python -m tools.soak --only=taken_away --again        # the promises of a part, also where they were tried before
 
 Each promise's outcome is written to --output as soon as it is known, so a soak that was stopped goes on where it was.
