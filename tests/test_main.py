@@ -202,7 +202,7 @@ def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterr
     monkeypatch.setattr("sys.executable", programs.python())
     shutil.copytree(uninterrupted, tmp_path / "uninterrupted")
     with pytest.raises(SystemExit) as ended:
-        prove_resume.main([*flags, f"--workdir={tmp_path}", "--kills=1", "--layouts=1x4", "--seed=5"])
+        prove_resume.main([*flags, f"--workdir={tmp_path}", "--kills=1", "--layouts=1x4", "--seed=57"])
     output = capsys.readouterr().out
     assert ended.value.code == 0, output
     certificate = json.loads((tmp_path / "certificate.json").read_text())
