@@ -1,6 +1,8 @@
 """Runs before anything imports jax or TensorFlow: CPU only, eight devices, offline, every program compiled once."""
 
 import atexit
+import contextlib
+import importlib
 import os
 import shutil
 import tempfile
@@ -19,6 +21,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# PyTorch's builds for GPUs bring triton, which crashes where TensorFlow was imported before it.
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 # ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
 from tests.errors_document import pytest_addoption, pytest_configure
