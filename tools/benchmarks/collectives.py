@@ -99,6 +99,9 @@ def _bytes(result: str, opcode: str) -> int:
 def _group_size(attributes: str, devices: int) -> int:
     if groups := re.search(r"replica_groups=\[\d+,(\d+)\]", attributes):
         return int(groups[1])
+    if groups := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):  # of newer versions
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", groups[1])}
+        return math.prod(sizes[axis] for axis in re.findall(r"'([^']+)'", groups[2]))
     if groups := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
         return len(groups[1].split(","))
     return devices
