@@ -17,7 +17,7 @@ from clippy_jax.input_pipeline.pipeline import TrainingInput
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.weights.load import load_checkpoint
 from tests import small_run
-from tests.input_pipeline.test_pipeline import bad_shard, collected
+from tests.input_pipeline.batches import bad_shard, collected
 
 SQUARE = dict(input__crop_scale=(1.0, 1.0), input__crop_ratio=(1.0, 1.0), input__flip=False)
 FIELDS = SQUARE | dict(optimizer__freeze=("image",), model__image__patch_dropout=0.0, input__batch_size=15)
