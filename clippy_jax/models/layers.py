@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, Key
 
 _KEPT = "kept for the backward pass"
@@ -24,15 +25,46 @@ def rematerialised(block: type[nn.Module], everything: bool) -> type[nn.Module]:
     return nn.remat(block, prevent_cse=False, policy=policy)  # no compiler can merge the two passes of a scan
 
 
-class Dense(nn.Dense):
-    """`nn.Dense` on one long row of tokens, whatever the dimensions before the last: same numbers, same parameters.
+def unrolled(depth: int, everything_rematerialised: bool) -> int:
+    """How many of `depth` scanned blocks become one program: all of them on a GPU, one elsewhere.
+
+    A loop copies whatever its backward pass needs into one array of all blocks, which a GPU takes as long for as for
+    computing many of these numbers. Unrolled, the program takes longer to compile. Where a block keeps its input alone,
+    there is little to copy.
+    """
+    return depth if jax.default_backend() == "gpu" and not everything_rematerialised else 1
+
+
+def row_by_row(tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """The same array, which a GPU's compiler may not keep with the batch last: it would, for the sums over the batch
+    that are the gradient of the positions, and every norm and product would read a transposed array."""
+    if jax.default_backend() != "gpu":
+        return tokens
+    return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
+
+
+class Dense(nn.Module):
+    """`nn.Dense` on one long row of tokens, whatever the dimensions before the last: same parameters.
 
     So the gradient of the kernel is a plain matrix product; with a batch and a token dimension to sum over, XLA's CPU
-    compiler transposes both of its operands first.
+    compiler transposes both of its operands first. The bias is added, and its gradient summed up, in float32: of
+    thousands of tokens, a sum in bfloat16 would lose most.
     """
 
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.dtype("float32")
+    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
     def __call__(self, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
-        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features))
+        rows = inputs.reshape(-1, inputs.shape[-1]).astype(self.dtype)
+        rows = jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            rows = (rows.astype(jnp.float32) + bias).astype(self.dtype)
         return keep(rows.reshape(*inputs.shape[:-1], self.features))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
-from clippy_jax.models.attention import fused_attention, fused_attention_works
-from clippy_jax.models.layers import Dense, Dropout, keep, rematerialised
+from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_bias, kernel_length
+from clippy_jax.models.layers import Dense, Dropout, keep, rematerialised, unrolled
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import Precision
 
@@ -40,23 +40,31 @@ class SentenceT5(nn.Module):
         packs, rows, length = texts.tokens.shape
         tokens, segment_ids = (ids.reshape(packs * rows, length) for ids in (texts.tokens, texts.segment_ids))
         dropout = Dropout(config.dropout, deterministic=not train)
+        dropped = config.dropout if config.attention_dropout < 0 else config.attention_dropout
+        fused = not (train and dropped) and fused_attention_works(
+            length, config.heads, config.head_width, precision.dtype, biased=True
+        )
+        if fused:
+            missing = ((0, 0), (0, kernel_length(length, biased=True) - length))
+            tokens, segment_ids = jnp.pad(tokens, missing), jnp.pad(segment_ids, missing)
 
         embed = nn.Embed(
-            config.vocabulary_size,
-            config.width,
-            embedding_init=nn.initializers.normal(1.0),
-            dtype=precision.dtype,
-            name="token_embedding",
+            config.vocabulary_size, config.width, embedding_init=nn.initializers.normal(1.0), name="token_embedding"
         )
+        # From the float32 table, so that its gradient is one too: a frequent word adds up a thousand numbers.
+        words = embed(tokens).astype(precision.dtype)
         bias = RelativePositionBias(config, name="relative_position_bias")(segment_ids)
+        if fused:
+            bias = kernel_bias(bias, precision.dtype)
         blocks = nn.scan(
             rematerialised(Block, self.rematerialise),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=config.depth,
+            unroll=unrolled(config.depth, self.rematerialise),
         )
-        words, _ = blocks(config, precision, train, name="blocks")(dropout(embed(tokens)), bias)
+        words, _ = blocks(config, precision, train, dropped, fused, name="blocks")(dropout(words), bias)
         words = dropout(nn.RMSNorm(epsilon=1e-6, dtype=precision.dtype, name="norm")(words))
 
         # The mean over the words of each segment of each row; segments without a text come out as zero.
@@ -75,6 +83,8 @@ class Block(nn.Module):
     config: TextTowerConfig
     precision: Precision
     train: bool
+    attention_dropout: float
+    fused: bool  # attention is cuDNN's kernel
 
     @nn.compact
     def __call__(self, words: Float[Array, "R L D"], bias: Float[Array, "R heads L L"]):
@@ -102,12 +112,13 @@ class Block(nn.Module):
         normed = norm("attention_norm")(words)
         # T5 does not scale its logits: the initial queries are smaller instead.
         query, key, value = heads("query", (config.width * config.head_width) ** -0.5), heads("key"), heads("value")
-        rate = config.dropout if config.attention_dropout < 0 else config.attention_dropout
-        if (rate == 0 or not self.train) and fused_attention_works(*query.shape[1:], query.dtype, biased=True):
-            mixed = fused_attention(query, key, value, bias)
+        if self.fused:
+            mixed = fused_attention(query, key, value, bias=bias)
         else:
             logits = jnp.einsum("RqHK,RkHK->RHqk", query, key, precision=self.precision.matmul)
-            weights = dropout(jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype), rate)
+            weights = dropout(
+                jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(value.dtype), self.attention_dropout
+            )
             mixed = jnp.einsum("RHqk,RkHK->RqHK", weights, value, precision=self.precision.matmul)
         mixed = keep(mixed.reshape(*words.shape[:2], config.heads * config.head_width))
         words = words + dropout(dense(mixed, config.width, "attention_out"))

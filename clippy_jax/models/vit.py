@@ -12,8 +12,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from clippy_jax.config import ImageTowerConfig
-from clippy_jax.models.attention import fused_attention, fused_attention_works, plain_attention
-from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, gelu, keep, rematerialised, uniform
+from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_length, plain_attention
+from clippy_jax.models.layers import (
+    Dense,
+    LayerScale,
+    QueryValueBias,
+    gelu,
+    keep,
+    rematerialised,
+    row_by_row,
+    uniform,
+    unrolled,
+)
 from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -101,9 +111,10 @@ class VisionTransformer(nn.Module):
         if config.positions == "learned":
             size = has_cls + (config.image_size // config.patch_size) ** 2
             positions = self.param("position_embedding", _INITIALIZER, (1, size, config.width))
-            positions = resize_position_embedding(positions, grid, config.position_interpolation).astype(tokens.dtype)
-            others = [x.astype(tokens.dtype) + positions[:, :1] for x in others]
-            tokens = tokens + positions[:, has_cls:]
+            positions = resize_position_embedding(positions, grid, config.position_interpolation)
+            others = [x + positions[:, :1] for x in others]
+            # In float32, as is the sum over the images that is the gradient of the positions.
+            tokens = (tokens.astype(jnp.float32) + positions[:, has_cls:]).astype(precision.dtype)
         else:
             angles = jnp.asarray(rotation(grid, config.width // config.heads))[None]
         if train and config.patch_dropout > 0:
@@ -115,6 +126,12 @@ class VisionTransformer(nn.Module):
             others.append(self.param("register_tokens", _INITIALIZER, (1, config.registers, config.width)))
         others = [jnp.broadcast_to(x.astype(tokens.dtype), (batch, *x.shape[1:])) for x in others]
         tokens = jnp.concatenate([*others, tokens], axis=1)
+        length, heads = tokens.shape[1], config.heads
+        fused = not return_attention and fused_attention_works(length, heads, config.width // heads, tokens.dtype)
+        if fused:
+            missing = kernel_length(length) - length
+            tokens = jnp.pad(tokens, ((0, 0), (0, missing), (0, 0)))
+            angles = None if angles is None else jnp.pad(angles, ((0, 0), (0, missing), (0, 0)))
 
         block = rematerialised(Block, self.rematerialise)
         blocks = nn.scan(
@@ -123,12 +140,14 @@ class VisionTransformer(nn.Module):
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=config.depth,
+            unroll=unrolled(config.depth, self.rematerialise),
         )
         # The carry holds one attention map, which every block overwrites, so that asking for the last costs one map.
-        attention = jnp.zeros((batch, config.heads) + 2 * (tokens.shape[1],)) if return_attention and has_cls else None
-        (tokens, attention), _ = blocks(config, precision, name="blocks")((tokens, attention), angles)
+        attention = jnp.zeros((batch, heads, length, length)) if return_attention and has_cls else None
+        kernel = length if fused else None
+        (tokens, attention), _ = blocks(config, precision, kernel, name="blocks")((tokens, attention), angles)
 
-        tokens = _layer_norm(config, precision, "norm")(tokens)
+        tokens = _layer_norm(config, precision, "norm")(tokens[:, :length])
         patches = tokens[:, config.special_tokens :]
         if has_cls:
             cls = tokens[:, 0]
@@ -143,11 +162,12 @@ class Block(nn.Module):
 
     config: ImageTowerConfig
     precision: Precision
+    kernel: int | None  # attention is cuDNN's kernel, over so many tokens; or it is plain
 
     @nn.compact
     def __call__(self, carry, angles: Float[Array, "#B patches K"] | None):
         """One block; `angles` are those of rotary positions."""
-        tokens, attention = carry
+        tokens, attention = row_by_row(carry[0]), carry[1]
         config, width, heads = self.config, self.config.width, self.config.heads
 
         def norm(name):
@@ -174,8 +194,8 @@ class Block(nn.Module):
         qkv = qkv.reshape(*qkv.shape[:2], 3, heads, width // heads)
         if angles is not None:
             qkv = jnp.stack([rotate(qkv[:, :, 0], angles), rotate(qkv[:, :, 1], angles), qkv[:, :, 2]], axis=2)
-        if attention is None and fused_attention_works(tokens.shape[1], heads, width // heads, qkv.dtype):
-            mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0)), None
+        if self.kernel:
+            mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0), length=self.kernel), None
         else:
             mixed, weights = plain_attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
         tokens = tokens + scaled(dense(keep(mixed.reshape(tokens.shape)), width, "projection"), "layer_scale1")

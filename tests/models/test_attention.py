@@ -1,6 +1,5 @@
 """The kernel itself needs a GPU; here, what decides about it, and that the tower gives it the right arrays."""
 
-import functools
 import itertools
 
 import jax
@@ -12,7 +11,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing
 from clippy_jax.models import attention, t5, vit
-from clippy_jax.models.attention import fused_attention, fused_attention_works
+from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_length
 from clippy_jax.models.packed_texts import packs_of_one
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.t5 import SentenceT5
@@ -99,11 +98,15 @@ def test_jax_takes_the_towers_shapes_for_training_on_a_gpu(monkeypatch, tokens, 
     for name, answer in (("check_cudnn_version", 91500), ("check_compute_capability", True)):
         monkeypatch.setattr(fused_attention_stablehlo, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda capability: False)
-    arrays = [jax.ShapeDtypeStruct((2, tokens, 12, 64), BFLOAT16)] * 3
-    arrays += [jax.ShapeDtypeStruct((2, 12, tokens, tokens), jnp.float32)] * biased
+    row = kernel_length(tokens, biased)
+    arrays = [jax.ShapeDtypeStruct((2, row, 12, 64), BFLOAT16)] * 3
+    arrays += [jax.ShapeDtypeStruct((2, 12, row, row), BFLOAT16)] * biased
+
+    def attend(query, key, value, bias=None):
+        return fused_attention(query, key, value, length=tokens, bias=bias)
 
     def gradients(*arrays):
-        result, pull = jax.vjp(fused_attention, *arrays)
+        result, pull = jax.vjp(attend, *arrays)
         return pull(result)
 
     kernels = [f"__cudnn$fmha{'ScaleBias' * biased}Softmax{way}" for way in ("", "Backward")]
@@ -122,8 +125,15 @@ def test_the_tower_is_the_same_through_the_kernel(monkeypatch):
     plain = tower(config.image)(params, images)
     calls = []
     monkeypatch.setattr(vit, "fused_attention_works", lambda *shape: calls.append(shape) or True)
-    monkeypatch.setattr(vit, "fused_attention", functools.partial(attend, implementation="xla"))
+    rows = []
+
+    def kernel(query, *rest, implementation, **options):
+        rows.append(query.shape[1])
+        return attend(query, *rest, **options)
+
+    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", kernel)
     fused = tower(config.image)(params, images)
+    assert set(rows) == {8}  # 1 + 2 x 3 tokens, and one that fills the row up
     assert calls and set(calls) == {(7, 3, 16, jnp.dtype("float32"))}
     assert relative_error(fused.patches, plain.patches) <= 1e-5 and relative_error(fused.cls, plain.cls) <= 1e-5
     maps = tower(config.image, return_attention=True)(params, images).attention
@@ -132,7 +142,7 @@ def test_the_tower_is_the_same_through_the_kernel(monkeypatch):
 
 def test_the_text_tower_and_its_gradients_are_the_same_through_the_kernel(monkeypatch):
     """Short texts in rows of a length that the kernel does not take, and padding behind them."""
-    config = configurations.text_tower(dropout=0.1, attention_dropout=0.0)
+    config = configurations.text_tower(dropout=0.0, attention_dropout=0.0)
     params = params_of(random_twin(configurations.model(text=config)))["text"]
     packing = find_packing(random_tokens((2, 5, 3, 9, 1, 4), padded_to=13), texts_per_pack=3, microbatches=1)
     texts, module = fill_rows(packing, packing.rows + 1), SentenceT5(config, precision_of("float32"))

@@ -56,8 +56,8 @@ def parts(size: str, peers: Sequence[str]) -> list[Part]:
     level = {"JAX_OPTIMIZATION_LEVEL": "UNKNOWN"}
     runs = [
         Part(("device", f"--size={size}", "--peers", *eager)),
-        step(256, LONG, beside=peers),
         step(256, NO_DROPOUT, beside=peers),
+        step(256, LONG, beside=peers),
         step(256, PLAIN),
         step(512, NO_DROPOUT, grows="kept"),
         step(1024, NO_DROPOUT, grows="kept"),
