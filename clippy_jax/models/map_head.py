@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import plain_attention
-from clippy_jax.models.layers import Dense, gelu
+from clippy_jax.models.layers import Dense, LayerNorm, gelu
 from clippy_jax.models.precision import Precision
 
 _INITIALIZER = nn.initializers.truncated_normal(0.02)
@@ -37,6 +37,6 @@ class MapHead(nn.Module):
         mixed, weights = plain_attention(*by_head, precision.matmul)
         pooled = dense(mixed.reshape(batch, width), width, "projection")
 
-        norm = nn.LayerNorm(epsilon=config.norm_eps, use_fast_variance=False, dtype=precision.dtype, name="norm")
+        norm = LayerNorm(epsilon=config.norm_eps, dtype=precision.dtype, name="norm")
         hidden = gelu(dense(norm(pooled), config.mlp_width, "mlp_in"), config.tanh_gelu)
         return pooled + dense(hidden, width, "mlp_out"), weights

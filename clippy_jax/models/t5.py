@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_bias, kernel_length
-from clippy_jax.models.layers import Dense, Dropout, keep, rematerialised, unrolled
+from clippy_jax.models.layers import Dense, Dropout, apart, keep, rematerialised, unrolled
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import Precision
 
@@ -105,13 +105,15 @@ class Block(nn.Module):
             )
             return layer(inputs)
 
-        def heads(name, std=None):
+        def heads(normed, name, std=None):
             projected = dense(normed, config.heads * config.head_width, name, std)
             return projected.reshape(*words.shape[:2], config.heads, config.head_width)
 
         normed = norm("attention_norm")(words)
+        each = apart(normed, 3) if self.fused else (normed,) * 3
         # T5 does not scale its logits: the initial queries are smaller instead.
-        query, key, value = heads("query", (config.width * config.head_width) ** -0.5), heads("key"), heads("value")
+        query = heads(each[0], "query", (config.width * config.head_width) ** -0.5)
+        key, value = heads(each[1], "key"), heads(each[2], "value")
         if self.fused:
             mixed = fused_attention(query, key, value, bias=bias)
         else:

@@ -15,6 +15,7 @@ from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_length, plain_attention
 from clippy_jax.models.layers import (
     Dense,
+    LayerNorm,
     LayerScale,
     QueryValueBias,
     gelu,
@@ -173,13 +174,14 @@ class Block(nn.Module):
         def norm(name):
             return _layer_norm(config, self.precision, name)
 
-        def dense(inputs, features, name, use_bias=True):
+        def dense(inputs, features, name, use_bias=True, parts=None):
             layer = Dense(
                 features,
                 use_bias=use_bias,
                 kernel_init=_INITIALIZER,
                 dtype=self.precision.dtype,
                 precision=self.precision.matmul,
+                parts=parts,
                 name=name,
             )
             return layer(inputs)
@@ -187,17 +189,21 @@ class Block(nn.Module):
         def scaled(x, name):
             return LayerScale(name=name)(x) if config.layer_scale else x
 
-        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
-        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", use_bias=angles is None)
-        if angles is not None:
+        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does. The
+        # kernel wants them apart.
+        learned = angles is None
+        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", learned, parts=3 if self.kernel and learned else None)
+        if not learned:
             qkv = QueryValueBias(name="query_value")(qkv)
-        qkv = qkv.reshape(*qkv.shape[:2], 3, heads, width // heads)
-        if angles is not None:
-            qkv = jnp.stack([rotate(qkv[:, :, 0], angles), rotate(qkv[:, :, 1], angles), qkv[:, :, 2]], axis=2)
+        if not isinstance(qkv, list):
+            qkv = jnp.split(qkv, 3, axis=-1)
+        query, key, value = (x.reshape(*x.shape[:2], heads, width // heads) for x in qkv)
+        if not learned:
+            query, key = rotate(query, angles), rotate(key, angles)
         if self.kernel:
-            mixed, weights = fused_attention(*jnp.moveaxis(qkv, 2, 0), length=self.kernel), None
+            mixed, weights = fused_attention(query, key, value, length=self.kernel), None
         else:
-            mixed, weights = plain_attention(*jnp.moveaxis(qkv, (2, 3), (0, 2)), self.precision.matmul)
+            mixed, weights = plain_attention(*(x.swapaxes(1, 2) for x in (query, key, value)), self.precision.matmul)
         tokens = tokens + scaled(dense(keep(mixed.reshape(tokens.shape)), width, "projection"), "layer_scale1")
 
         if config.gated_mlp:
@@ -209,8 +215,8 @@ class Block(nn.Module):
         return (tokens, None if attention is None else weights), None
 
 
-def _layer_norm(config: ImageTowerConfig, precision: Precision, name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=config.norm_eps, use_fast_variance=False, dtype=precision.dtype, name=name)
+def _layer_norm(config: ImageTowerConfig, precision: Precision, name: str) -> LayerNorm:
+    return LayerNorm(epsilon=config.norm_eps, dtype=precision.dtype, name=name)
 
 
 def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Array, "B N values"]:

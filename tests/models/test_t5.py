@@ -149,3 +149,17 @@ def test_texts_that_share_rows_have_the_embeddings_and_gradients_of_texts_alone(
     packed, alone = value_and_gradient(texts, "encode_packed_texts"), value_and_gradient(tokens, "encode_text")
     assert relative_error(packed[0], alone[0]) <= 1e-5
     assert max(relative_errors(packed[1], alone[1]).values()) <= 1e-5
+
+
+def test_a_frequent_words_gradient_is_added_up_in_float32():
+    """Every text ends with the same word; in bfloat16, a sum of so many numbers would be off by a tenth."""
+    config = configurations.text_tower()
+    params = params_of(random_twin(configurations.model(text=config)))["text"]
+    texts = packs_of_one(random_tokens([8] * 512, padded_to=8))
+
+    def gradient(precision):
+        module = SentenceT5(config, precision_of(precision))
+        of_params = jax.jit(jax.grad(lambda params: module.apply({"params": params}, texts).mean()))(params)
+        return of_params["token_embedding"]["embedding"][1]
+
+    assert relative_error(gradient("bfloat16"), gradient("float32")) <= 0.02

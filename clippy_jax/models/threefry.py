@@ -1,0 +1,62 @@
+"""Random numbers by the hash behind JAX's keys, and, for dropout, four answers from one of them.
+
+Threefry-2x32 with 20 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). JAX takes 32 of
+the 64 bits that it makes of an index, and on a CPU writes what comes out of every group of rounds to memory. Laid out
+flat, the rounds become one kernel.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, UInt32
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+    """`jax.random.uniform(key, shape)`, number for number: float32 in [0, 1)."""
+    if not _is_ours(key, shape):
+        return jax.random.uniform(key, shape)
+    left, right = _words(key, shape)
+    # The upper 23 bits are the digits of a number in [1, 2).
+    digits = ((left ^ right) >> np.uint32(9)) | np.float32(1).view(np.uint32)
+    return jax.lax.bitcast_convert_type(digits, jnp.float32) - 1
+
+
+def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
+    """Whether random numbers of 16 bits are below a limit; a hash makes four of them, for the quarters of a row."""
+    *others, width = shape
+    quarter = (*others, -(-width // 4))
+    if _is_ours(key, quarter):
+        words = _words(key, quarter)
+    else:
+        words = jax.random.bits(key, (2, *quarter))
+    quarters = [((word >> np.uint32(shift)) & np.uint32(0xFFFF)) < limit for word in words for shift in (0, 16)]
+    # Behind the barrier, all four come from one hash. Computed where they are needed, each would take one.
+    return jax.lax.optimization_barrier(jnp.concatenate(quarters, axis=-1))[..., :width]
+
+
+def _is_ours(key: Key[Array, ""], shape: tuple[int, ...]) -> bool:
+    ours = jax.random.key_impl(key) == "threefry2x32" and jax.config.jax_threefry_partitionable
+    return bool(ours) and math.prod(shape) < 2**32
+
+
+def _words(key: Key[Array, ""], shape: tuple[int, ...]) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
+    """The hash of (0, index), for each index of the flattened array."""
+    strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint32)[::-1]
+    # Sums of indices along each dimension: of these, every device computes those of its part of the array.
+    indices = [
+        jax.lax.broadcasted_iota(jnp.uint32, shape, i) * stride for i, stride in enumerate(strides[: len(shape)])
+    ]
+    key0, key1 = jax.random.key_data(key)
+    keys = (key0, key1, key0 ^ key1 ^ _PARITY)
+    left, right = jnp.broadcast_to(key0, shape), sum(indices, start=jnp.zeros(shape, jnp.uint32)) + key1
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            left = left + right
+            right = left ^ ((right << np.uint32(distance)) | (right >> np.uint32(32 - distance)))
+        left, right = left + keys[(group + 1) % 3], right + keys[(group + 2) % 3] + np.uint32(group + 1)
+    return left, right
