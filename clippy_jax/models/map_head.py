@@ -6,7 +6,9 @@ from jaxtyping import Array, Float
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import plain_attention
-from clippy_jax.models.layers import Dense, LayerNorm, gelu
+from clippy_jax.models.gelu import gelu
+from clippy_jax.models.layer_norm import LayerNorm
+from clippy_jax.models.layers import Dense
 from clippy_jax.models.precision import Precision
 
 _INITIALIZER = nn.initializers.truncated_normal(0.02)

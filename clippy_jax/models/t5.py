@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from clippy_jax.config import TextTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_bias, kernel_length
-from clippy_jax.models.layers import Dense, Dropout, apart, keep, rematerialised, unrolled
+from clippy_jax.models.dropout import Dropout
+from clippy_jax.models.layers import Dense, apart, keep, rematerialised, unrolled
 from clippy_jax.models.packed_texts import TEXTS_PER_ROW, PackedTexts
 from clippy_jax.models.precision import Precision
 

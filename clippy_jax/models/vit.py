@@ -13,18 +13,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.models.attention import fused_attention, fused_attention_works, kernel_length, plain_attention
-from clippy_jax.models.layers import (
-    Dense,
-    LayerNorm,
-    LayerScale,
-    QueryValueBias,
-    gelu,
-    keep,
-    rematerialised,
-    row_by_row,
-    uniform,
-    unrolled,
-)
+from clippy_jax.models.dropout import uniform
+from clippy_jax.models.gelu import gelu
+from clippy_jax.models.layer_norm import LayerNorm
+from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, keep, rematerialised, row_by_row, unrolled
 from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -174,14 +166,13 @@ class Block(nn.Module):
         def norm(name):
             return _layer_norm(config, self.precision, name)
 
-        def dense(inputs, features, name, use_bias=True, parts=None):
+        def dense(inputs, features, name, use_bias=True):
             layer = Dense(
                 features,
                 use_bias=use_bias,
                 kernel_init=_INITIALIZER,
                 dtype=self.precision.dtype,
                 precision=self.precision.matmul,
-                parts=parts,
                 name=name,
             )
             return layer(inputs)
@@ -189,16 +180,12 @@ class Block(nn.Module):
         def scaled(x, name):
             return LayerScale(name=name)(x) if config.layer_scale else x
 
-        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does. The
-        # kernel wants them apart.
-        learned = angles is None
-        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", learned, parts=3 if self.kernel and learned else None)
-        if not learned:
+        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
+        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", use_bias=angles is None)
+        if angles is not None:
             qkv = QueryValueBias(name="query_value")(qkv)
-        if not isinstance(qkv, list):
-            qkv = jnp.split(qkv, 3, axis=-1)
-        query, key, value = (x.reshape(*x.shape[:2], heads, width // heads) for x in qkv)
-        if not learned:
+        query, key, value = (x.reshape(*x.shape[:2], heads, width // heads) for x in jnp.split(qkv, 3, axis=-1))
+        if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         if self.kernel:
             mixed, weights = fused_attention(query, key, value, length=self.kernel), None
