@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
+from clippy_jax.models import threefry
+
 _KEPT = "kept for the backward pass"
 
 
@@ -80,7 +82,9 @@ class Dropout(nn.Module):
         rate = self.rate if rate is None else rate
         if self.deterministic or rate == 0:
             return x
-        mask = keep(uniform(self.make_rng("dropout"), x) < 1 - rate)
+        mask = uniform(self.make_rng("dropout"), x) < 1 - rate
+        if jax.default_backend() != "cpu":  # which draws it again in less time than it writes and reads it
+            mask = keep(mask)
         return jnp.where(mask, x / (1 - rate), 0)
 
 
@@ -95,7 +99,7 @@ def uniform(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "
 
 @jax.custom_batching.custom_vmap
 def _uniform(key, like):
-    return jax.random.uniform(key, like.shape)
+    return threefry.uniform(key, like.shape)
 
 
 @_uniform.def_vmap
