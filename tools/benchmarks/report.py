@@ -53,7 +53,7 @@ class Report:
 
 
 def environment(device: str, packages: tuple[str, ...]) -> dict[str, Any]:
-    """Where it was measured: the device, the CPU and its cores that this process may use, the load on them, versions."""
+    """Where it was measured: the device, the CPU, the cores that this process may use and their load, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": device,
