@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clippy_jax.models import vit
+from clippy_jax.models import threefry, vit
 from clippy_jax.models.attention import plain_attention
 from clippy_jax.models.layers import Dense
 from tools.benchmarks.progress import Progress
@@ -51,6 +51,11 @@ def measure(size: str, steps: int) -> Report:
             wide,
             0.0,
         ),
+        "dropout by random numbers of one kernel": (
+            *(functools.partial(_dropout, uniform) for uniform in (threefry.uniform, jax.random.uniform)),
+            wide,
+            0.0,
+        ),
     }
     progress, cases = Progress(len(choices)), []
     for name, (ours, plain, *arguments) in choices.items():
@@ -67,6 +72,11 @@ def _mlp(dense: type[nn.Dense], mlp_width: int, kernels: tuple[jax.Array, jax.Ar
         return layer.apply({"params": {"kernel": kernel}}, x)
 
     return apply(x.shape[-1], kernels[1], vit.gelu(apply(mlp_width, kernels[0], x)))
+
+
+def _dropout(uniform: Callable[..., jax.Array], x: jax.Array, seed: jax.Array) -> jax.Array:
+    numbers = uniform(jax.random.key(jnp.asarray(seed).astype(int)), x.shape)
+    return jnp.where(numbers < 0.9, x / 0.9, 0)
 
 
 def _value_and_gradients(function: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], Any]:
