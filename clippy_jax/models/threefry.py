@@ -18,7 +18,9 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
     """`jax.random.uniform(key, shape)`, number for number: float32 in [0, 1)."""
-    like_ours = jax.random.key_impl(key) == "threefry2x32" and jax.config.jax_threefry_partitionable
+    # JAX's older way of counting is an option that newer versions drop.
+    partitionable = getattr(jax.config, "jax_threefry_partitionable", True)
+    like_ours = jax.random.key_impl(key) == "threefry2x32" and partitionable
     if not like_ours or math.prod(shape) >= 2**32:
         return jax.random.uniform(key, shape)
     strides = np.cumprod((1, *shape[:0:-1]), dtype=np.uint32)[::-1]
