@@ -40,8 +40,9 @@ def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array
 
 
 def _is_ours(key: Key[Array, ""], shape: tuple[int, ...]) -> bool:
-    ours = jax.random.key_impl(key) == "threefry2x32" and jax.config.jax_threefry_partitionable
-    return bool(ours) and math.prod(shape) < 2**32
+    # JAX's older way of counting is an option that newer versions drop.
+    partitionable = getattr(jax.config, "jax_threefry_partitionable", True)
+    return jax.random.key_impl(key) == "threefry2x32" and partitionable and math.prod(shape) < 2**32
 
 
 def _words(key: Key[Array, ""], shape: tuple[int, ...]) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:

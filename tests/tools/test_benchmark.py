@@ -33,7 +33,7 @@ def run(*arguments, executable=sys.executable, **environment):
     [
         (
             ("step", "--batch_size=2", "--steps=2", "--peers=eager", "--settings", "captions of real lengths"),
-            7,
+            8,
             {"s", "GB", "TFLOP", "TFLOP/s", SHARE},
         ),
         (
@@ -50,7 +50,7 @@ def run(*arguments, executable=sys.executable, **environment):
         (("memory",), 6, {"GB a device"}),
         (("segmentation",), 2, {"GB a device"}),
         (("evaluation",), 4, {"of the evaluation's"}),
-        (("choices", "--steps=2"), 3, {"CPU-seconds"}),
+        (("choices", "--steps=2"), 4, {"CPU-seconds"}),
         (("scaling", "--teraflops=100", "--link_gigabytes_per_second=10"), 40, PAPER),
         (("input", "--batch_size=4", "--steps=2"), 5, {"images per CPU-second", "1 / 255"}),
     ],

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clippy_jax.models import vit
 from clippy_jax.models.attention import plain_attention
+from clippy_jax.models.dropout import Dropout
+from clippy_jax.models.gelu import gelu
 from clippy_jax.models.layers import Dense
 from tools.benchmarks.progress import Progress
 from tools.benchmarks.report import Case, Report, environment
@@ -46,8 +47,13 @@ def measure(size: str, steps: int) -> Report:
             0.0,
         ),
         "GELU by the error function": (
-            lambda x, _: vit.gelu(x),
+            lambda x, _: gelu(x),
             lambda x, _: nn.gelu(x, approximate=False),
+            wide,
+            0.0,
+        ),
+        "dropout by four answers of a hash": (
+            *(functools.partial(_dropout, dropout) for dropout in (Dropout, nn.Dropout)),
             wide,
             0.0,
         ),
@@ -66,7 +72,12 @@ def _mlp(dense: type[nn.Dense], mlp_width: int, kernels: tuple[jax.Array, jax.Ar
         layer = dense(features, use_bias=False, precision=jax.lax.Precision.HIGHEST)
         return layer.apply({"params": {"kernel": kernel}}, x)
 
-    return apply(x.shape[-1], kernels[1], vit.gelu(apply(mlp_width, kernels[0], x)))
+    return apply(x.shape[-1], kernels[1], gelu(apply(mlp_width, kernels[0], x)))
+
+
+def _dropout(dropout: type[nn.Module], x: jax.Array, seed: jax.Array) -> jax.Array:
+    rngs = {"dropout": jax.random.key(jnp.asarray(seed).astype(int))}
+    return dropout(0.1, deterministic=False).apply({}, x, rngs=rngs)
 
 
 def _value_and_gradients(function: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], Any]:

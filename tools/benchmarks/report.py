@@ -1,8 +1,10 @@
 """What a benchmark reports: cases, ours beside the peer's, and where they were measured."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
+import pathlib
 import platform
 from typing import Any
 
@@ -51,15 +53,26 @@ class Report:
 
 
 def environment(device: str, packages: tuple[str, ...]) -> dict[str, Any]:
-    """Where it was measured: the device, the cores that this process may use, the load on them, versions."""
+    """Where it was measured: the device, the CPU, the cores that this process may use and their load, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": device,
+        "processor": _processor(),
         "cores": cores,
         "load average at the start": os.getloadavg()[0],
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},
     }
+
+
+def _processor() -> str:
+    """The CPU's name and, where Linux tells, its family and model, by which those of one name differ."""
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        about = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+        if "model name" in about:
+            return f"{about['model name']}, family {about.get('cpu family')}, model {about.get('model')}"
+    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -105,6 +105,7 @@ def measure(
                 Case(f"step time, {beside}", seconds["ours"], seconds[peer], "s", spread["ours"], spread[peer]),
                 Case(f"peak memory, {beside}", *memory, "GB"),
                 Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
+                Case(f"matmul rate, {beside}", ours.matmul_rate / 1e12, measured[peer].matmul_rate / 1e12, "TFLOP/s"),
             ]
             if promised:
                 share = flops / seconds["ours"] / promised, flops / seconds[peer] / promised
