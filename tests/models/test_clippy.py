@@ -143,6 +143,19 @@ def test_parameters_and_gradients_stay_float32_in_bfloat16():
     )
 
 
+def test_the_program_for_a_gpu_computes_the_same(monkeypatch):
+    """Its blocks laid out one after the other, its arrays row by row, dropout's masks kept."""
+    config = configurations.model(
+        image=configurations.image_tower(patch_dropout=0.5), text=configurations.text_tower(dropout=0.2)
+    )
+    params = params_of(random_twin(config))
+    loss, gradient = loss_and_gradient(config, params, train=True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    loss_of_gpu, gradient_of_gpu = loss_and_gradient(config, params, train=True)
+    np.testing.assert_allclose(loss_of_gpu, loss, rtol=1e-6)
+    assert max(jax.tree.leaves(jax.tree.map(relative_error, gradient_of_gpu, gradient))) <= 1e-5
+
+
 def test_tensorfloat32_is_float32_on_cpu():
     params = params_of(random_twin(configurations.model()))
     exact = features(configurations.model(), params)
