@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -14,13 +15,19 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(d
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Tests compile the same programs again and again, in this process, in pytest's workers and in the programs that tests
-# start: all share one folder of them, which the first process makes and removes. A test of the cache itself takes
-# JAX_COMPILATION_CACHE_DIR out of its environment.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# Python looks for garbage after every 700 new objects, which the libraries' millions make a tenth of the tests' time.
+gc.set_threshold(100_000, 20, 20)
+
+# The first process, pytest's workers and the programs that tests start share one folder, which the first one makes and
+# removes: of `tests/prefork.py`'s server, and of compiled programs, since tests compile the same ones again and again.
+# A test of the cache itself takes JAX_COMPILATION_CACHE_DIR out of its environment.
+if "CLIPPY_JAX_TESTS_FOLDER" not in os.environ:
+    os.environ["CLIPPY_JAX_TESTS_FOLDER"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
+    os.environ["CLIPPY_JAX_TESTS_PROCESS"] = str(os.getpid())
+    atexit.register(shutil.rmtree, os.environ["CLIPPY_JAX_TESTS_FOLDER"], ignore_errors=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["CLIPPY_JAX_TESTS_SHORT_END"] = "1"  # what tests/prefork.py says of it
 
 # PyTorch's builds for GPUs bring triton, which crashes where TensorFlow was imported before it.
 with contextlib.suppress(ImportError):
