@@ -18,13 +18,21 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Python looks for garbage after every 700 new objects, which the libraries' millions make a tenth of the tests' time.
 gc.set_threshold(100_000, 20, 20)
 
+# One thread in PyTorch's loops, since pytest's workers keep all cores busy: more only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The first process, pytest's workers and the programs that tests start share one folder, which the first one makes and
-# removes: of `tests/prefork.py`'s server, and of compiled programs, since tests compile the same ones again and again.
-# A test of the cache itself takes JAX_COMPILATION_CACHE_DIR out of its environment.
+# removes: of `tests/prefork.py`'s server; of compiled programs, since tests compile the same ones again and again (a
+# test of the cache itself takes JAX_COMPILATION_CACHE_DIR out of its environment); and of what libraries leave behind
+# where temporary files go. What tests write into their own folders stays where pytest keeps it.
 if "CLIPPY_JAX_TESTS_FOLDER" not in os.environ:
     os.environ["CLIPPY_JAX_TESTS_FOLDER"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
     os.environ["CLIPPY_JAX_TESTS_PROCESS"] = str(os.getpid())
     atexit.register(shutil.rmtree, os.environ["CLIPPY_JAX_TESTS_FOLDER"], ignore_errors=True)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "temporary")
+    os.mkdir(os.environ["TMPDIR"])
+    tempfile.tempdir = None  # which has been asked for, and would be remembered
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["CLIPPY_JAX_TESTS_SHORT_END"] = "1"  # what tests/prefork.py says of it

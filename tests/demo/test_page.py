@@ -1,5 +1,6 @@
 """The page in a real browser: what a visitor does, and what they see."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -14,7 +15,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-pytest.importorskip("gradio", reason='the page needs Gradio: pip install "gradio>=6.31,<7"')
+if importlib.util.find_spec("gradio") is None:  # its import takes a second, and this process does without
+    pytest.skip('the page needs Gradio: pip install "gradio>=6.31,<7"', allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by: pip install playwright")
 
 from tests.browser import DESKTOP, PHONE, SLOWEST_SECONDS, chromium  # noqa: E402
