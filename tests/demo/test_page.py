@@ -84,7 +84,8 @@ class Visitor:
     def click_at(self, x, y):
         """Clicks a point of the segments, given as shares of their width and height."""
         image = self.page.locator("#segments img")
-        image.evaluate("image => image.decode()")
+        # The page may be putting another image in this one's place, so that this one is never there.
+        self.page.wait_for_function("() => document.querySelector('#segments img')?.naturalWidth > 0")
         image.scroll_into_view_if_needed()
         box = image.bounding_box()
         # The image lies in the middle of its element, as large as fits.
