@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(d
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Python looks for garbage after every 700 new objects, which the libraries' millions make a tenth of the tests' time.
+# Python looks for garbage after every 700 new objects, far too often among the millions that the libraries hold.
 gc.set_threshold(100_000, 20, 20)
 
 # One thread in PyTorch's loops, since pytest's workers keep all cores busy: more only wait for each other.
