@@ -16,7 +16,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Python looks for garbage after every 700 new objects, far too often among the millions that the libraries hold.
-gc.set_threshold(100_000, 20, 20)
+gc.set_threshold(100_000, 5, 3)
 
 # One thread in PyTorch's loops, since pytest's workers keep all cores busy: more only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

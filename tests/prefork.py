@@ -113,7 +113,7 @@ def run_to_a_short_end(program: dict) -> None:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(100_000, 5, 3)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a pool of threads would not survive the fork
     for name in IMPORTS:
         importlib.import_module(name)
