@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -14,13 +15,27 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla_flags(d
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Tests compile the same programs again and again, in this process, in pytest's workers and in the programs that tests
-# start: all share one folder of them, which the first process makes and removes. A test of the cache itself takes
-# JAX_COMPILATION_CACHE_DIR out of its environment.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# Python looks for garbage after every 700 new objects, far too often among the millions that the libraries hold.
+gc.set_threshold(100_000, 5, 3)
+
+# One thread in PyTorch's loops, since pytest's workers keep all cores busy: more only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The first process, pytest's workers and the programs that tests start share one folder, which the first one makes and
+# removes: of `tests/prefork.py`'s server; of compiled programs, since tests compile the same ones again and again (a
+# test of the cache itself takes JAX_COMPILATION_CACHE_DIR out of its environment); and of what libraries leave behind
+# where temporary files go. What tests write into their own folders stays where pytest keeps it.
+if "CLIPPY_JAX_TESTS_FOLDER" not in os.environ:
+    os.environ["CLIPPY_JAX_TESTS_FOLDER"] = tempfile.mkdtemp(prefix="clippy_jax_tests_")
+    os.environ["CLIPPY_JAX_TESTS_PROCESS"] = str(os.getpid())
+    atexit.register(shutil.rmtree, os.environ["CLIPPY_JAX_TESTS_FOLDER"], ignore_errors=True)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "temporary")
+    os.mkdir(os.environ["TMPDIR"])
+    tempfile.tempdir = None  # which has been asked for, and would be remembered
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["CLIPPY_JAX_TESTS_SHORT_END"] = "1"  # what tests/prefork.py says of it
 
 # PyTorch's builds for GPUs bring triton, which crashes where TensorFlow was imported before it.
 with contextlib.suppress(ImportError):

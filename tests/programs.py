@@ -2,6 +2,7 @@
 
 import atexit
 import concurrent.futures
+import fcntl
 import functools
 import json
 import os
@@ -16,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
+WHOLE_END = {"CLIPPY_JAX_TESTS_SHORT_END": ""}  # the environment of a program whose end is what is tested
 
 
 class Program:
@@ -86,7 +88,7 @@ def python() -> str:
     it passes the signals on that a launcher sends, SIGKILL among them.
     """
     server = _server()
-    path = pathlib.Path(server).with_name("python")
+    path = pathlib.Path(server).with_name(f"python{os.getpid()}")
     path.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         f"from tests.programs import run_here\nsys.exit(run_here({server!r}, sys.argv))\n"
@@ -139,16 +141,24 @@ def _answer(connection: socket.socket) -> int:
 
 @functools.cache
 def _server() -> str:
-    """The socket of this process's own server, which ends with it."""
-    folder = tempfile.mkdtemp(prefix="clippy_jax_prefork_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """The socket of the server, which the first process of the tests starts that needs it; all share it.
+
+    It ends with the first process of all. A process that is no test's has a server of its own.
+    """
+    folder = os.environ.get("CLIPPY_JAX_TESTS_FOLDER")
+    owner = os.environ.get("CLIPPY_JAX_TESTS_PROCESS", str(os.getpid()))
+    if folder is None:
+        folder = tempfile.mkdtemp(prefix="clippy_jax_prefork_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = f"{folder}/socket"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.prefork", path],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert server.stdout.readline() == b"ready\n"
-    atexit.register(server.communicate)
+    with open(f"{folder}/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            assert _start_server(path, owner).stdout.readline() == b"ready\n"
     return path
+
+
+@functools.cache  # which keeps its stream open
+def _start_server(path: str, owner: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.prefork", path, owner]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

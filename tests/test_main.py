@@ -1,5 +1,6 @@
 """The training program in several processes that are killed in the middle, and checkpoints that move between them."""
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -70,19 +71,19 @@ def flags(tmp_path_factory) -> list[str]:
 def uninterrupted(flags, tmp_path_factory) -> pathlib.Path:
     """The run of one process with four devices and whole parameters, 16 steps."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    ((status, _, error),) = finish(start([*flags, f"--workdir={workdir}"], [PROGRAM], devices=4))
+    ((status, _, error),) = finish(start([*flags, f"--workdir={workdir}"], [PROGRAM], devices=4, **programs.WHOLE_END))
     assert status == 0, error
     return workdir
 
 
-def start(flags: Sequence[str], starts: Sequence[Sequence[str]], devices: int = 1) -> list[Program]:
+def start(flags: Sequence[str], starts: Sequence[Sequence[str]], devices: int = 1, **environment: str) -> list[Program]:
     """The processes of one run, each with so many devices and its own way to start the program."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     together = [f"--coordinator_address={address}", f"--process_count={len(starts)}"]
     return [
-        Program([*start, *flags, *together, f"--process_id={number}"], {"XLA_FLAGS": xla_flags(devices)})
+        Program([*start, *flags, *together, f"--process_id={number}"], {"XLA_FLAGS": xla_flags(devices)} | environment)
         for number, start in enumerate(starts)
     ]
 
@@ -133,7 +134,7 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     assert error.splitlines()[1:] == [f"error: process 0 {LOST}"]
     assert list(checkpoints.glob("12.*")) and not (checkpoints / "12").exists()
 
-    (status, output, error), (other, _, _) = finish(start(flags, [PROGRAM] * 2))
+    (status, output, error), (other, _, _) = finish(start(flags, [PROGRAM] * 2, **programs.WHOLE_END))
     assert (status, other) == (0, 0), error
     assert "continuing after step 8\n" in output
     assert sorted(int(path.name) for path in checkpoints.iterdir()) == [4, 8, 12, 16]
@@ -141,17 +142,42 @@ def test_killed_processes_end_together_and_the_same_command_goes_on_where_they_w
     assert resume_proof.compare(uninterrupted, workdir, 16, loss_tolerance=1e-5)["holds"]
 
 
+def cut_after(step: int, run: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Copies a run as it would be if it had ended after a step at which it saved."""
+    shutil.copytree(run, workdir)
+    for checkpoint in (workdir / "checkpoints").iterdir():
+        if checkpoint.name.isdigit() and int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    for path in (workdir / "metrics.jsonl", *(workdir / "ledger").iterdir()):
+        kept = [line for line in path.read_text().splitlines(True) if json.loads(line)["step"] <= step]
+        path.write_text("".join(kept))
+
+
 def test_a_checkpoint_goes_on_in_other_processes_on_other_devices_with_other_sharding(flags, uninterrupted, tmp_path):
-    flags = [*flags, f"--workdir={tmp_path}"]
-    for stop, processes, devices, sharding in ((3, 4, 1, "fsdp"), (6, 1, 4, "replicated"), (9, 2, 2, "replicated")):
-        changes = [f"--config.schedule.stop_step={stop}", f"--config.parameter_sharding={sharding}"]
-        ended = finish(start([*flags, *changes], [PROGRAM] * processes, devices))
-        assert [status for status, _, _ in ended] == [0] * processes, ended
-        reports = [f"step {stop}/{stop}" in output for _, output, _ in ended]
-        assert reports == [True] + [False] * (processes - 1)
-        assert stop == 3 or f"continuing after step {stop - 3}\n" in ended[0][1]
-    assert_same_training(tmp_path, lines_of(uninterrupted)[:9])
-    assert list(read_digests(tmp_path).items()) == list(read_digests(uninterrupted).items())[:9]
+    """From one process to four, to two that stop after the same step when one of them is warned, to one."""
+    workdir = tmp_path / "run"
+    cut_after(4, uninterrupted, workdir)
+    flags = [*flags, f"--workdir={workdir}", "--interrupted_exit_status=75"]
+
+    ended = finish(start([*flags, "--config.schedule.stop_step=6", "--config.parameter_sharding=fsdp"], [PROGRAM] * 4))
+    assert [status for status, _, _ in ended] == [0] * 4, ended
+    assert ["step 6/6" in output for _, output, _ in ended] == [True] + [False] * 3
+    assert "continuing after step 4\n" in ended[0][1]
+
+    first, second = start(flags, [PROGRAM] * 2, devices=2)
+    before = list(itertools.takewhile(lambda line: not line.startswith("step  7/16"), first.stdout))
+    assert "continuing after step 6\n" in before
+    second.send_signal(signal.SIGUSR1)
+    (status, output, error), (other, silent, _) = finish([first, second])
+    assert (status, other) == (75, 75), error
+    stopped = len(lines_of(workdir))
+    assert f"stopped after step {stopped}, which is saved" in output and 7 <= stopped < 16
+    assert "step " not in silent
+
+    ((status, output, error),) = finish(start(flags, [PROGRAM], devices=4))
+    assert status == 0 and f"continuing after step {stopped}\n" in output, error
+    assert_same_training(workdir, lines_of(uninterrupted))
+    assert read_digests(workdir) == read_digests(uninterrupted)
 
 
 def test_two_processes_start_from_given_weights_with_split_parameters(flags, uninterrupted, tmp_path):
@@ -234,20 +260,6 @@ def test_the_certificate_tells_what_differs(uninterrupted, tmp_path, file, old, 
         assert not found["holds"] and [name for name, equal in found["equal"].items() if not equal] == [differs]
 
 
-def test_both_processes_of_a_run_stop_after_the_same_step_when_one_is_warned(flags, uninterrupted, tmp_path):
-    flags = [*flags, f"--workdir={tmp_path}", "--interrupted_exit_status=75"]
-    first, second = start(flags, [PROGRAM] * 2, devices=2)
-    assert any(line.startswith("step  3/16") for line in first.stdout)
-    second.send_signal(signal.SIGUSR1)
-    (status, output, error), (other, _, _) = finish([first, second])
-    assert (status, other) == (75, 75), error
-    stopped = len(lines_of(tmp_path))
-    assert f"stopped after step {stopped}, which is saved" in output and 3 <= stopped < 16
-    ((status, _, error),) = finish(start(flags, [PROGRAM], devices=4))
-    assert status == 0, error
-    assert_same_training(tmp_path, lines_of(uninterrupted))
-
-
 def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path):
     flags = [*flags, f"--workdir={tmp_path}"]
     (first,) = start(flags, [PROGRAM])
@@ -264,14 +276,18 @@ def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path)
 
 
 def test_a_process_that_never_comes_ends_the_others_in_one_line(flags, tmp_path):
-    command = [*PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3"]
-    for number in (0, 1):
+    command = [*PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3", "--process_count=2"]
+    addresses = []
+    for _ in range(2):
         with socket.socket() as free:
             free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        together = [f"--coordinator_address={address}", "--process_count=2", f"--process_id={number}"]
-        done = programs.run([*command, *together])
-        assert done.returncode == 1
-        waits, ends = done.stderr.splitlines()[-2:]
+            addresses.append(f"localhost:{free.getsockname()[1]}")
+    waiting = [
+        Program([*command, f"--coordinator_address={address}", f"--process_id={number}"])
+        for number, address in enumerate(addresses)
+    ]
+    for number, (address, (status, _, error)) in enumerate(zip(addresses, finish(waiting))):
+        assert status == 1
+        waits, ends = error.splitlines()[-2:]
         assert waits == f"process {number} waits for all 2 processes of the run at {address}, at most 3 s"
         assert ends.startswith(f"error: not all 2 processes of the run came to {address} within 3 s")

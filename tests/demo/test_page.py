@@ -1,5 +1,6 @@
 """The page in a real browser: what a visitor does, and what they see."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -14,7 +15,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-pytest.importorskip("gradio", reason='the page needs Gradio: pip install "gradio>=6.31,<7"')
+if importlib.util.find_spec("gradio") is None:  # its import takes a second, and this process does without
+    pytest.skip('the page needs Gradio: pip install "gradio>=6.31,<7"', allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by: pip install playwright")
 
 from tests.browser import DESKTOP, PHONE, SLOWEST_SECONDS, chromium  # noqa: E402
@@ -82,7 +84,8 @@ class Visitor:
     def click_at(self, x, y):
         """Clicks a point of the segments, given as shares of their width and height."""
         image = self.page.locator("#segments img")
-        image.evaluate("image => image.decode()")
+        # The page may be putting another image in this one's place, so that this one is never there.
+        self.page.wait_for_function("() => document.querySelector('#segments img')?.naturalWidth > 0")
         image.scroll_into_view_if_needed()
         box = image.bounding_box()
         # The image lies in the middle of its element, as large as fits.

@@ -72,7 +72,7 @@ def test_one_device_and_eight_count_alike(tmp_path):
         np.testing.assert_array_equal(values, eight.counts.of[name])
 
 
-def test_refinement_is_that_of_convolutions_and_padding_tells_nothing():
+def test_refinement_is_that_of_pytorch_and_padding_tells_nothing():
     random = np.random.default_rng(0)
     image, scores = random.normal(size=(37, 29, 3)), random.normal(size=(37, 29, 4))
     expected = torch_protocols.pamr(*(torch.tensor(array).permute(2, 0, 1) for array in (image, scores)), 10)

@@ -60,22 +60,23 @@ def slide(model, pixels: np.ndarray, names: np.ndarray, protocol) -> torch.Tenso
 
 
 def pamr(image: torch.Tensor, scores: torch.Tensor, iterations: int, dilations=(8, 16)) -> torch.Tensor:
-    """By convolutions with one tap each; image [3, H, W], scores [P, H, W]."""
+    """By windows of 3 x 3 pixels, so far apart; image [3, H, W], scores [P, H, W]."""
 
-    def taps(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    def taps(maps: torch.Tensor) -> torch.Tensor:
         of_dilations = []
         for dilation in dilations:
             padded = functional.pad(maps[:, None], [dilation] * 4, mode="replicate")
-            of_dilations.append(functional.conv2d(padded, kernel, dilation=dilation))
-        return torch.cat(of_dilations, dim=1)  # [channels, taps, H, W]
+            of_dilations.append(functional.unfold(padded, 3, dilation=dilation).reshape(-1, 9, *maps.shape[1:]))
+        return torch.cat(of_dilations, dim=1)  # [channels, 9 taps of each dilation, H, W]
 
-    every = torch.eye(9).double().reshape(9, 1, 3, 3)
-    neighbours = every[[0, 1, 2, 3, 5, 6, 7, 8]]
-    deviation = taps(image, every).std(dim=1, keepdim=True)
-    alike = -(taps(image, every[4:5] - neighbours)).abs() / (1e-8 + 0.1 * deviation)
-    weights = torch.softmax(alike.mean(dim=0, keepdim=True), dim=1)
+    neighbours = [tap for tap in range(9 * len(dilations)) if tap % 9 != 4]
+    around = taps(image)
+    deviation = around.std(dim=1, keepdim=True)
+    alike = -(image[:, None] - around[:, neighbours]).abs() / (1e-8 + 0.1 * deviation)
+    weights = torch.zeros(1, around.shape[1], *image.shape[1:]).double()
+    weights[:, neighbours] = torch.softmax(alike.mean(dim=0, keepdim=True), dim=1)
     for _ in range(iterations):
-        scores = (taps(scores, neighbours) * weights).sum(dim=1)
+        scores = torch.stack([(taps(of_name[None]) * weights).sum(dim=(0, 1)) for of_name in scores])
     return scores
 
 

@@ -197,7 +197,7 @@ batches = TrainingInput({config!r}).batches()
 next(batches)
 {ending}
 """
-    done = programs.run(["-c", code])
+    done = programs.run(["-c", code], environment=programs.WHOLE_END)
     assert done.returncode == {"p": 0, "b": 0, "r": 1, "s": 3}[ending[0]], done.stderr
     assert "fatal" not in done.stderr.lower()
 

@@ -77,7 +77,7 @@ def test_another_tokenizer_has_another_digest(spiece_folder, tokenizer_json_fold
     assert load_tokenizer(tmp_path).digest() != load_tokenizer(tokenizer_json_folder).digest()
 
 
-def test_a_local_folder_never_asks_the_network(folder):
+def test_a_local_folder_never_asks_the_network(spiece_folder, tokenizer_json_folder):
     """In a process of its own, with the hub allowed: `HF_HUB_OFFLINE` is read when the library is imported."""
     code = f"""
 import socket
@@ -85,12 +85,13 @@ def refuse(*arguments, **options):
     raise SystemExit("the network was asked")
 socket.socket.connect = socket.getaddrinfo = refuse
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
-print(load_tokenizer({str(folder)!r}).encode(["apple"], 4).shape)
+for folder in {str(spiece_folder)!r}, {str(tokenizer_json_folder)!r}:
+    print(load_tokenizer(folder).encode(["apple"], 4).shape)
 """
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     root = pathlib.Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
-    assert done.stdout == "(1, 4)\n", done.stderr
+    assert done.stdout == "(1, 4)\n" * 2, done.stderr
     assert done.stderr == ""
 
 

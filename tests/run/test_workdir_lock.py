@@ -2,8 +2,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,8 +9,8 @@ import pytest
 
 from clippy_jax.errors import InputError
 from clippy_jax.run import workdir_lock
+from tests.programs import Program
 
-ROOT = pathlib.Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from clippy_jax.run import workdir_lock
@@ -25,13 +23,11 @@ with workdir_lock.hold(sys.argv[1]):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the lock."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = Program(["-c", HOLDER, tmp_path])
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def test_a_second_run_is_refused_and_told_who_writes(tmp_path, holder):
@@ -42,7 +38,7 @@ def test_a_second_run_is_refused_and_told_who_writes(tmp_path, holder):
 
 def test_a_run_that_was_killed_leaves_no_lock_behind(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.wait(60)
     start = time.monotonic()
     with workdir_lock.hold(tmp_path):
         assert time.monotonic() - start < 1

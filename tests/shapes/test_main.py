@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from clippy_jax.shapes.__main__ import main
+
 
 def shapes(*flags):
     return subprocess.run(
@@ -32,8 +34,12 @@ def test_renders_then_finds_it_complete(tmp_path):
         (["--output=/dev/null/x"], "/dev/null/x"),
     ],
 )
-def test_a_wrong_flag_ends_in_one_line(flags, message):
-    result = shapes(*flags)
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert message in result.stderr and not result.stdout
+def test_a_wrong_flag_ends_in_one_line(flags, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["shapes", *flags])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert message in said.err and not said.out

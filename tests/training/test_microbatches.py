@@ -32,9 +32,15 @@ def config_of(kind="softmax", microbatches=1, model=None):
     return dataclasses.replace(config, loss=loss, microbatches=microbatches)
 
 
-def new_state(config):
+@functools.cache
+def state_of(model, loss):
+    config = tiny_config(model)
     optimizer = make_optimizer(config.optimizer, config.schedule)
-    return jax.jit(lambda key: init_state(config.model, config.loss, 32, optimizer, (), key))(jax.random.key(0))
+    return jax.jit(lambda key: init_state(model, loss, 32, optimizer, (), key))(jax.random.key(0))
+
+
+def new_state(config):
+    return state_of(config.model, config.loss)
 
 
 def gradient_of_step(config, parameters=None):
@@ -87,10 +93,15 @@ def test_dropout_is_the_same_in_both_passes():
     assert_same(gradient_of_step(config), jax.jit(jax.value_and_grad(loss))(state.params))
 
 
+@functools.cache
+def dropout_on_one_device():
+    return gradient_of_step(config_of("softmax", 2, DROPOUT))
+
+
 @pytest.mark.parametrize("parameters", ["replicated", "fsdp"])
 def test_eight_devices_draw_the_same_dropout_as_one(parameters):
     eight = gradient_of_step(config_of("ring", 2, DROPOUT), parameters)
-    assert_same(eight, gradient_of_step(config_of("softmax", 2, DROPOUT)))
+    assert_same(eight, dropout_on_one_device())
 
 
 def test_no_pair_leaves_its_device():
