@@ -23,7 +23,7 @@ class Dropout(nn.Module):
         rate = self.rate if rate is None else rate
         if self.deterministic or rate == 0:
             return x
-        kept = round(2**16 * (1 - rate))
+        kept = max(1, round(2**16 * (1 - rate)))
         draw = _of_all_groups(lambda key, like: threefry.below(kept, key, like.shape))
         mask = draw(self.make_rng("dropout"), jax.lax.stop_gradient(x))
         if jax.default_backend() != "cpu":  # which draws it again in less time than it writes and reads it
