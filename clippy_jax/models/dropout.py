@@ -37,7 +37,7 @@ def uniform(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "
     Under `jax.vmap` over `like` alone, these are the numbers of all groups joined along their first dimension, where
     `jax.random.uniform` would give every group the same ones.
     """
-    return _of_all_groups(lambda key, like: threefry.uniform(key, like.shape))(key, jax.lax.stop_gradient(like))
+    return _of_all_groups(lambda key, like: jax.random.uniform(key, like.shape))(key, jax.lax.stop_gradient(like))
 
 
 def _of_all_groups(draw: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:

@@ -1,8 +1,8 @@
-"""Random numbers by the hash behind JAX's keys, and, for dropout, four answers from one of them.
+"""Which numbers dropout keeps: four answers from one hash of an index.
 
-Threefry-2x32 with 20 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). JAX takes 32 of
-the 64 bits that it makes of an index, and on a CPU writes what comes out of every group of rounds to memory. Laid out
-flat, the rounds become one kernel.
+Threefry-2x32 with 20 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), as JAX has it, of
+JAX's keys. `jax.random` makes one number of its 64 bits, and on a CPU a loop that writes what comes out of every group
+of rounds to memory. Laid out flat, the rounds become one kernel.
 """
 
 import math
@@ -10,20 +10,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, UInt32
+from jaxtyping import Array, Bool, Key, UInt32
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
-
-
-def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
-    """`jax.random.uniform(key, shape)`, number for number: float32 in [0, 1)."""
-    if not _is_ours(key, shape):
-        return jax.random.uniform(key, shape)
-    left, right = _words(key, shape)
-    # The upper 23 bits are the digits of a number in [1, 2).
-    digits = ((left ^ right) >> np.uint32(9)) | np.float32(1).view(np.uint32)
-    return jax.lax.bitcast_convert_type(digits, jnp.float32) - 1
 
 
 def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "*shape"]:

@@ -1,29 +1,25 @@
-"""Our random numbers beside JAX's own."""
+"""Dropout's answers beside JAX's own hash."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry_2x32
 
 from clippy_jax.models import threefry
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4, 5), (8, 12, 77, 77)])
-def test_numbers_are_jaxs(shape):
-    key = jax.random.fold_in(jax.random.key(3), 4)
-    ours = jax.jit(threefry.uniform, static_argnums=1)(key, shape)
-    np.testing.assert_array_equal(ours, jax.random.uniform(key, shape))
-    assert ours.dtype == np.float32
-
-
-@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
-def test_keys_of_other_generators_give_their_numbers(kind):
-    key = jax.random.key(3, impl=kind)
-    np.testing.assert_array_equal(threefry.uniform(key, (2, 3)), jax.random.uniform(key, (2, 3)))
-
-
-def test_arrays_of_more_than_32_bits_of_indices_are_left_to_jax():
-    program = jax.make_jaxpr(lambda key: threefry.uniform(key, (2**20, 2**12)))(jax.random.key(0))
-    assert "random_bits" in str(program)
+@pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (2, 3, 4, 6), (2, 12, 77, 77)])
+def test_answers_are_those_of_jaxs_hash(shape):
+    key, limit = jax.random.fold_in(jax.random.key(3), 4), 40_000
+    *others, width = shape
+    quarter = (*others, -(-width // 4))
+    index = jnp.arange(np.prod(quarter), dtype=jnp.uint32)
+    words = threefry_2x32(jax.random.key_data(key), jnp.concatenate([jnp.zeros_like(index), index]))
+    words = np.asarray(words).reshape(2, *quarter)
+    numbers = np.concatenate([words[0] & 0xFFFF, words[0] >> 16, words[1] & 0xFFFF, words[1] >> 16], axis=-1)
+    answers = jax.jit(threefry.below, static_argnums=(0, 2))(limit, key, shape)
+    np.testing.assert_array_equal(answers, numbers[..., :width] < limit)
 
 
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
@@ -33,3 +29,8 @@ def test_one_number_in_so_many_is_below_a_limit(kind, shape):
     mask = np.asarray(jax.jit(threefry.below, static_argnums=(0, 2))(limit, key, shape))
     assert mask.shape == shape and abs(mask.mean() - 0.9) < 4 * 0.3 / mask.size**0.5
     assert not threefry.below(0, key, shape).any() and threefry.below(2**16, key, shape).all()
+
+
+def test_more_indices_than_32_bits_hold_are_left_to_jax():
+    program = jax.make_jaxpr(lambda key: threefry.below(9, key, (2**20, 2**14)))(jax.random.key(0))
+    assert "random_bits" in str(program)
