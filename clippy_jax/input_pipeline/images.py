@@ -42,7 +42,11 @@ def decode(data: bytes, max_pixels: int = image_file.MAX_PIXELS) -> UInt8[np.nda
 
 
 def training_image(
-    data: bytes, crop: Callable[[int, int], Box], size: int, max_pixels: int = image_file.MAX_PIXELS
+    data: bytes,
+    crop: Callable[[int, int], Box],
+    size: int,
+    max_pixels: int = image_file.MAX_PIXELS,
+    mirror: bool = False,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Decodes an image, cuts out a box and resizes it to `size` x `size` pixels.
 
@@ -52,6 +56,7 @@ def training_image(
     Args:
       crop: makes the box from the height and the width of the whole image in pixels.
       max_pixels: that an image may have.
+      mirror: whether left and right change places.
 
     Raises:
       BadSample: as `decode` does.
@@ -65,9 +70,9 @@ def training_image(
         with contextlib.suppress(Exception):  # damaged: `decode` knows what to do
             reduced = simplejpeg.decode_jpeg(data, "RGB", **smallest)
         if reduced is not None:
-            return crop_and_resize(reduced, box, size, reduction)
+            return crop_and_resize(reduced, box, size, reduction, mirror)
     image = decode(data, max_pixels)
-    return crop_and_resize(image, crop(*image.shape[:2]), size)
+    return crop_and_resize(image, crop(*image.shape[:2]), size, mirror=mirror)
 
 
 def _size_of_plain_jpeg(data: bytes, max_pixels: int) -> tuple[int, int] | None:

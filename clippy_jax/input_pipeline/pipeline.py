@@ -190,8 +190,8 @@ def augmented_image(config: InputConfig, data: bytes, uniforms: Sequence[float])
             height, width, config.crop_scale, config.crop_ratio, uniforms[: crops.UNIFORMS]
         )
 
-    image = images.training_image(data, crop, config.image_size, config.max_pixels)
-    return image[:, ::-1] if config.flip and uniforms[_FLIP] < 0.5 else image
+    mirror = config.flip and uniforms[_FLIP] < 0.5
+    return images.training_image(data, crop, config.image_size, config.max_pixels, mirror)
 
 
 def slot_uniforms(seed: int, step: int, first: int, last: int) -> Float64[np.ndarray, "slots uniforms"]:

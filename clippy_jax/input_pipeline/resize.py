@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from numpy.lib.stride_tricks import as_strided
 
 from clippy_jax.input_pipeline.crops import Box
 
@@ -21,7 +20,7 @@ _ONE_THREAD = 4 * 65536
 
 
 def crop_and_resize(
-    image: UInt8[np.ndarray, "H W 3"], box: Box, size: int, reduction: int = 1
+    image: UInt8[np.ndarray, "H W 3"], box: Box, size: int, reduction: int = 1, mirror: bool = False
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Cuts out a box and resizes it, bicubic (a = -0.5) with antialiasing, as Pillow's `crop` and `resize` do.
 
@@ -30,6 +29,7 @@ def crop_and_resize(
     Args:
       box: what to cut out, in pixels of the photo.
       reduction: how many pixels of the photo, in both directions, a pixel of `image` stands for.
+      mirror: whether left and right change places, which costs less here than afterwards.
     """
     rows = _bands(box.top % reduction, box.height, reduction, size)
     columns = _bands(box.left % reduction, box.width, reduction, size)
@@ -44,10 +44,10 @@ def crop_and_resize(
     _multiply(columns, squeezed, out=planes)
 
     np.clip(np.rint(planes, out=planes), 0, 255, out=planes)
-    planes = planes.astype(np.uint8).reshape(3, padded_size, padded_size)[:, :size, :size]
     resized = np.empty((size, size, 3), np.uint8)
-    for channel in range(3):
-        resized[:, :, channel] = planes[channel]
+    written = resized[:, ::-1] if mirror else resized
+    for channel, plane in enumerate(planes.reshape(3, padded_size, padded_size)):
+        written[:, :, channel] = plane[:size, :size]
     return resized
 
 
@@ -87,7 +87,7 @@ def _multiply(bands: _Bands, padded: Float32[np.ndarray, "padded N"], out: Float
     for start, parts, width in ((0, whole // part, part), (whole, 1, length - whole)):
         if parts * width:
             strides = (width * item, bands.step * row, item, row)
-            windows = as_strided(padded[:, start:], (parts, blocks, width, band), strides)
+            windows = np.ndarray((parts, blocks, width, band), np.float32, padded, start * item, strides)
             target = out[start : start + parts * width].reshape(parts, width, blocks, _BLOCK)
             np.matmul(windows, bands.weights, out=target.transpose(0, 2, 1, 3))
 
