@@ -178,7 +178,7 @@ def merged(before: Mapping[str, str], rows: Rows) -> Rows:
 def rows_of(text: str) -> dict[tuple[str, str, str], None]:
     """The rows of a section's table."""
     lines = [line[2:-2] for line in text.splitlines() if line.startswith("| ")][1:]
-    cells = ([_text(cell) for cell in re.split(r"(?<!\\) \| ", line)] for line in lines)
+    cells = ([_text(cell) for cell in line.split(" | ")] for line in lines)
     return dict.fromkeys(tuple(each) for each in cells if len(each) == 3)
 
 
