@@ -55,7 +55,7 @@ def measure(size: str, batch_size: int, steps: int) -> Report:
 
     Reading alone is timed over `READS` times as many samples.
     """
-    where = environment("cpu", PACKAGES)
+    where = environment("cpu", PACKAGES) | {"kernels of NumPy's BLAS": _blas_kernels()}
     cases = []
     progress = Progress(3 * 2 * (1 + ROUNDS[size]))
     for photos in (SMALL, LARGE):
@@ -69,6 +69,13 @@ def measure(size: str, batch_size: int, steps: int) -> Report:
             if photos is SMALL:
                 cases.append(load("reading", "reading alone"))
     return Report(where, cases)
+
+
+def _blas_kernels() -> str:
+    """The processor for which NumPy's matrix products were written: our resize is as fast as they are."""
+    import threadpoolctl
+
+    return ", ".join({pool.get("architecture", "?") for pool in threadpoolctl.threadpool_info()})
 
 
 def _compare(folder: str, batch_size: int, steps: int, rounds: int, progress: Progress, work: str, name: str) -> Case:
