@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import math
+import sys
 import typing
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -59,7 +59,7 @@ def parse_value(value: Any, wanted: Any, path: str, ignore_unknown: bool = False
         fits = isinstance(value, allowed) and not (wanted in (int, float) and isinstance(value, bool))
     if not fits:
         raise InputError(f"{path} must be {_name(wanted)}, not {value!r}")
-    if wanted is float and not math.isfinite(value):
+    if wanted is float and not abs(value) <= sys.float_info.max:
         raise InputError(f"{path} must be a finite number, not {value!r}")
     return float(value) if wanted is float else value
 
