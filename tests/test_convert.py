@@ -81,6 +81,9 @@ def test_options_of_to_flax(tmp_path, clippy_file, text_folder):
     whole = [f"--clippy={clippy_file}", f"--tokenizer={text_folder}"]
     main(["to-flax", *whole, "--skip_optimizer", f"--output={tmp_path}/x"])
     assert sorted(os.listdir(tmp_path / "x")) == ["config.json", "params.safetensors", "tokenizer"]
+    # The folder of a model serves as well, whose tokenizer lies in it.
+    main(["to-flax", f"--clippy={clippy_file}", f"--tokenizer={tmp_path}/x", f"--output={tmp_path}/again"])
+    assert os.listdir(tmp_path / "again" / "tokenizer") == os.listdir(tmp_path / "x" / "tokenizer") != []
     torch.save(public_files.dino_training(), tmp_path / "training.pth")
     towers = [f"--image={tmp_path}/training.pth", f"--text={text_folder}"]
     for network, seed in ("teacher", 0), ("student", 1):

@@ -176,17 +176,19 @@ def _load(args: argparse.Namespace) -> "Model":
 
 def _write(args: argparse.Namespace, write: Callable[[pathlib.Path], None]) -> None:
     """Makes the folder with what `write` puts in, and the files of the tokenizer where the model came with them."""
-    from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
+    from clippy_jax.hub import as_path
+    from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, find_tokenizer
     from clippy_jax.weights.kinds import find_weights
 
-    tokenizer = pathlib.Path(args.tokenizer or pathlib.Path(find_weights(args.checkpoint), "tokenizer"))
+    own = as_path(find_weights(args.checkpoint)) / "tokenizer"
+    tokenizer = find_tokenizer(args.tokenizer) if args.tokenizer else own
     with complete_or_nothing(args.output, args.force) as path:
         folder = pathlib.Path(path)
         folder.mkdir()
         write(folder)
         if tokenizer.is_dir():
             (folder / "tokenizer").mkdir()
-            copy_tokenizer(str(tokenizer), str(folder / "tokenizer"))
+            copy_tokenizer(tokenizer, folder / "tokenizer")
 
 
 def _image_size(text: str) -> tuple[int, int]:
