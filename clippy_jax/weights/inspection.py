@@ -87,6 +87,6 @@ def _optimizer(optimizer: Any) -> str:
     try:
         steps = {int(entry["step"]) for entry in optimizer["state"].values()}
         sizes = [str(len(group["params"])) for group in optimizer["param_groups"]]
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return "of a kind that is not known here" if optimizer else "none"
     return f"after {'/'.join(f'{step:,}' for step in sorted(steps)) or 'no'} steps, groups of {' and '.join(sizes)}"
