@@ -21,6 +21,7 @@ from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.processes import gather_texts, log_line
 from clippy_jax.run import sound_checkpoints, storage_faults
+from clippy_jax.run.workdir import absolute_path
 
 _SHOWN_MISMATCHES = 3
 _SMALLEST_SLICE = 2**20  # bytes
@@ -212,7 +213,7 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     Raises:
       InputError: `workdir` has no complete checkpoint (of this step), or only damaged ones.
     """
-    folder = _folder(workdir)
+    folder = absolute_path(workdir) / "checkpoints"
     damaged: dict[int, str] = {}
     for candidate in _candidates(folder, ocp.utils.checkpoint_steps(folder) if folder.is_dir() else [], step):
         try:
@@ -226,15 +227,9 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     raise _all_damaged(folder, damaged)
 
 
-def _folder(workdir: epath.PathLike) -> epath.Path:
-    """Where the checkpoints of a run lie; Orbax wants a whole path, which the address of a remote one is already."""
-    path = epath.Path(workdir)
-    return (path if "://" in str(path) else path.absolute()) / "checkpoints"
-
-
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
-        _folder(workdir),
+        absolute_path(workdir) / "checkpoints",
         options=ocp.CheckpointManagerOptions(async_options=_ANY_TIME, **options),
         item_names=(sound_checkpoints.ITEM,),
         item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_type_handlers())},

@@ -16,7 +16,7 @@ from etils.epath import gpath
 
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
-from clippy_jax.run.workdir import read_model
+from clippy_jax.run.workdir import absolute_path, read_model
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.weights.clippy_file import write_clippy
 from clippy_jax.weights.kinds import Kind, kind_of
@@ -162,6 +162,7 @@ def test_a_remote_workdir_is_a_run(monkeypatch, spiece_folder):
     (bucket / "config.json").write_text((old / "config.json").read_text())
     copy_tokenizer(spiece_folder, bucket / "tokenizer")
     assert kind_of("gs://bucket/run") == Kind.RUN
+    assert str(absolute_path("gs://bucket/run")) == "gs://bucket/run"
     assert read_model("gs://bucket/run") == read_model(old)
     ids = load_tokenizer("gs://bucket/run/tokenizer").encode(["a photo"], 8)
     np.testing.assert_array_equal(ids, load_tokenizer(spiece_folder).encode(["a photo"], 8))
