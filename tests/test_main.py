@@ -248,6 +248,7 @@ def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterr
         ("ledger/0.jsonl", '"}', '0"}', "ledger"),
         ("ledger/0.jsonl", '"step": 7', '"step": 6', "ledger"),
         ("metrics.jsonl", '"loss": ', '"loss": 1', "losses"),
+        ("metrics.jsonl", '"loss": ', '"loss": null, "was": ', "losses"),
         ("metrics.jsonl", '{"step": 7', '{"step": 17', "losses"),
     ],
 )
