@@ -28,6 +28,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from clippy_jax.whole_files import write_text  # noqa: E402
+
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 PEERS = ("eager", "compiled")
 SETTINGS = (
@@ -120,9 +122,7 @@ def main() -> None:
     # Each is imported alone: some set the number of devices, some need more packages than others.
     report = importlib.import_module(f"tools.benchmarks.{MODULES[command]}").measure(**arguments)
     print(report.table())
-    unfinished = output.with_name(output.name + ".unfinished")
-    unfinished.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    unfinished.replace(output)
+    write_text(output, json.dumps(report.as_json(), indent=2) + "\n")
     print(f"written to {output}")
 
 

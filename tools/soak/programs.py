@@ -118,10 +118,15 @@ def start_together(arguments: Sequence[str], count: int) -> list[Program]:
     """The processes of one run of the training program; a single one needs no others to meet."""
     if count == 1:
         return [Program([*TRAIN, *arguments])]
+    address = free_address()
+    return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
+
+
+def free_address() -> str:
+    """Where processes can meet: a port of this machine that nobody listens at."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
+        return f"localhost:{free.getsockname()[1]}"
 
 
 def together(address: str, count: int, number: int) -> list[str]:
