@@ -9,13 +9,14 @@ The folders have a README.md that says how to use them.
 
 import argparse
 import importlib.util
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clippy_jax.command_line import Parser, announce
-from clippy_jax.config import ImageTowerConfig, check_image_size
+from clippy_jax.config import check_image_size
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import check_output, complete_or_nothing
 
@@ -123,8 +124,8 @@ def _stablehlo(args: argparse.Namespace) -> None:
         raise InputError(f"--text_length={min(lengths)} must be at least 1")
     model = _load(args)
     sizes = list(dict.fromkeys(sizes)) or [(model.image_size, model.image_size)]
-    for size in sizes:
-        _check_sides(size, model.config.image)
+    for pixels in itertools.chain(*sizes):
+        check_image_size(pixels, model.config.image, "--image_size")
     import jax
 
     from clippy_jax.export.stablehlo import write_stablehlo
@@ -197,11 +198,6 @@ def _image_size(text: str) -> tuple[int, int]:
     if not match:
         raise InputError(f"--image_size={text} must be one number of pixels or HEIGHTxWIDTH, such as 224 or 448x336")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _check_sides(size: tuple[int, int], image: ImageTowerConfig) -> None:
-    for pixels in size:
-        check_image_size(pixels, image, "--image_size")
 
 
 if __name__ == "__main__":
