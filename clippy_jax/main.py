@@ -8,9 +8,11 @@ python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """
 
+import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -99,6 +101,23 @@ def _check_overrides(argv: list[str]) -> None:
         name, *keys = argument.split("=")[0].split(".")
         if name.lstrip("-") in ("config", "noconfig"):
             check_path(keys, config.value)
+
+
+def parse_with_config(parser: Parser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str], Config]:
+    """Reads the command line of another program that takes the configuration of a training.
+
+    Args:
+      parser: of the program's own flags, `--config` among them.
+      arguments: by default the command line.
+
+    Returns:
+      The program's own flags, those that name the configuration (`--config=FILE` and overrides), and what they give.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
+    chosen = parser.parse_args([argument for argument in arguments if argument not in overrides])
+    training_flags = [f"--config={chosen.config}", *overrides]
+    return chosen, training_flags, read_config([parser.prog, *training_flags])
 
 
 def read_config(argv: list[str]) -> Config:

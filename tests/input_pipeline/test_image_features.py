@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from clippy_jax import encode_images
+from clippy_jax import encode_images, main
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import image_features
 from clippy_jax.input_pipeline.image_features import describe_tower
@@ -40,7 +40,7 @@ def flags(demo_folder, tmp_path_factory, write_tar, photo, encoded):
 
 @pytest.fixture(scope="module")
 def config(flags):
-    return encode_images.read_config(["encode_images", *flags])
+    return main.read_config(["encode_images", *flags])
 
 
 def with_input(config, **fields):
