@@ -64,14 +64,14 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
     }
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=NamedSharding(split.mesh, PartitionSpec()))
     never = CheckpointConfig(every_steps=0, every_minutes=0.0, keep=9, keep_every_steps=0)
-    with Checkpointer(tmp_path, never, clock_every_steps=1) as checkpointer:
-        for step in (6, 12, warned):
-            restored = checkpointer.restore({"params": abstract, "key": key}, step)
-            params = restored["params"]
-            assert restored["key"] == jax.random.key(5)
-            assert params["split"].sharding == split
-            np.testing.assert_array_equal(params["split"], rows)
-            np.testing.assert_array_equal(params["whole"], rows[0])
+    for step in (6, 12, warned):
+        with Checkpointer(tmp_path, never, clock_every_steps=1, read_before=step + 1) as checkpointer:
+            restored = checkpointer.restore({"params": abstract, "key": key})
+        params = restored["params"]
+        assert restored["key"] == jax.random.key(5)
+        assert params["split"].sharding == split
+        np.testing.assert_array_equal(params["split"], rows)
+        np.testing.assert_array_equal(params["whole"], rows[0])
 
 
 @pytest.fixture
