@@ -72,8 +72,9 @@ def check_key(key: str, known: Iterable[str], path: str) -> None:
         raise InputError(f"{path}.{key} is not a configuration key; {hint}")
 
 
-def check_path(keys: Iterable[str], values: Any, path: str = "config") -> None:
-    """Raises `InputError` if a nested mapping has no field at the end of a path of keys."""
+def check_path(keys: Iterable[str], values: Any) -> None:
+    """Raises `InputError` if a configuration, as a nested mapping, has no field at the end of a path of keys."""
+    path = "config"
     for key in keys:
         if not hasattr(values, "keys"):
             raise InputError(f"{path}.{key} is not a configuration key; {path} is a value, {values!r}, not a group")

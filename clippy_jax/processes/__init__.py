@@ -16,7 +16,7 @@ import numpy as np
 from jax._src import distributed  # its client has no public name; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
-from clippy_jax.errors import InputError, bug_note, one_line
+from clippy_jax.errors import InputError, bug_note, one_line, reason
 from clippy_jax.processes import lost_process
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
@@ -253,7 +253,6 @@ def _join(join_seconds: int, heartbeat_seconds: int, **arguments) -> None:
             **arguments, initialization_timeout=join_seconds + 60, heartbeat_timeout_seconds=heartbeat_seconds
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
+        raise InputError(f"the processes of this run cannot meet: {reason(error)}; check {_HOW_BY_FLAGS}") from error
     finally:
         timer.cancel()

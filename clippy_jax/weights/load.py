@@ -92,7 +92,7 @@ def from_clippy(
 def from_towers(
     image: str, text: str, network: Network = "teacher", allow_partial: bool = False
 ) -> tuple[Checkpoint, list[str]]:
-    """Joins a DINO ViT and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text folder's.
+    """Joins a ViT backbone and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text's.
 
     Either may be a whole CLIPpy in any form, of which the tower is taken. Towers of different widths get a projection,
     which is left at its initialisation as the logit scale is.
