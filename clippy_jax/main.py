@@ -65,9 +65,12 @@ def parse_flags(argv: list[str]) -> list[str]:
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:
-            return flags.FLAGS(argv)
+            rest = flags.FLAGS(argv)
         except flags.Error as error:
             raise InputError(f"{reason(error)}; see --help") from None
+    if _WORKDIR.value == "":  # as that of a shell's variable which is not set
+        raise InputError("--workdir is empty; name the folder of the run")
+    return rest
 
 
 def _help() -> str:
