@@ -59,9 +59,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(_help())
         sys.exit()
-    argv = [
-        name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)
-    ]
+    argv = on_this_machine(argv)
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:
@@ -116,7 +114,7 @@ def parse_with_config(parser: Parser, arguments: Sequence[str] | None) -> tuple[
     Returns:
       The program's own flags, those that name the configuration (`--config=FILE` and overrides), and what they give.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = on_this_machine(sys.argv[1:] if arguments is None else arguments)
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
     chosen = parser.parse_args([argument for argument in arguments if argument not in overrides])
     training_flags = [f"--config={chosen.config}", *overrides]

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from clippy_jax.command_line import Parser  # noqa: E402
+from clippy_jax.command_line import Parser, on_this_machine  # noqa: E402
 from clippy_jax.errors import InputError, exit_with_one_line  # noqa: E402
 
 REFERENCE = "float32"
@@ -41,7 +41,7 @@ def flags() -> Parser:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the command, trains, compares, prints the table and writes the JSON."""
-    args, overrides = flags().parse_known_args(arguments)
+    args, overrides = flags().parse_known_args(on_this_machine(sys.argv[1:] if arguments is None else arguments))
     for flag in overrides:
         if not flag.startswith("--config."):
             raise InputError(f"{flag!r} is not a flag; see python tools/precision_curves.py --help")
