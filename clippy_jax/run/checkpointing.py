@@ -84,7 +84,8 @@ class Checkpointer:
 
     def is_due(self, step: int) -> bool:
         """Whether the configuration says to save after `step` steps."""
-        return self._due_by_steps(step) or self._due_by_clock(step)
+        every = self._config.every_steps
+        return (every > 0 and step % every == 0) or self._due_by_clock(step)
 
     def save(self, step: int, state: Any) -> bool:
         """Saves, unless this step is saved already (then returns False).
@@ -188,9 +189,6 @@ class Checkpointer:
     def _steps(self) -> list[int]:
         before = math.inf if self._read_before is None else self._read_before
         return [step for step in self._manager.all_steps() if step < before]
-
-    def _due_by_steps(self, step: int) -> bool:
-        return bool(self._config.every_steps) and step % self._config.every_steps == 0
 
     def _due_by_clock(self, step: int) -> bool:
         if not self._config.every_minutes or step % self._clock_every_steps:

@@ -39,7 +39,7 @@ def _ours(size: str) -> sides.Side:
     from clippy_jax.mesh import batch_sharding, shard_batch
 
     count, side = SIZES[size]
-    images, mesh = _images(count), Mesh(np.array(jax.devices()[:1]), ("data",))
+    images, mesh = sides.random_images(count), Mesh(np.array(jax.devices()[:1]), ("data",))
     pinned = batch_sharding(mesh).with_memory_kind("pinned_host")
     rates = {f"product in {name}": sides.jax_matmul_rate(name, side) / 1e12 for name in PRECISIONS}
 
@@ -55,7 +55,7 @@ def _peer(size: str) -> sides.Side:
     import torch
 
     count, side = SIZES[size]
-    images, rates = torch.from_numpy(_images(count)), {}
+    images, rates = torch.from_numpy(sides.random_images(count)), {}
     for name in PRECISIONS:
         device = sides.torch_device(name)
         rates[f"product in {name}"] = sides.torch_matmul_rate(device, name, side) / 1e12
@@ -74,10 +74,6 @@ def _peer(size: str) -> sides.Side:
 def _side(facts: dict[str, Any]) -> sides.Side:
     """All is measured already."""
     return sides.Side(facts, lambda i: None, lambda: 0, lambda: 0.0)
-
-
-def _images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
 
 
 if __name__ == "__main__":

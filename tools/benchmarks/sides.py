@@ -111,6 +111,11 @@ def middle_half(values: Sequence[float]) -> tuple[float, float]:
     return tuple(np.quantile(values, (0.25, 0.75)).tolist())
 
 
+def random_images(count: int) -> np.ndarray:
+    """uint8 [count, 224, 224, 3], the same each time."""
+    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
+
+
 def jax_facts() -> dict[str, Any]:
     """The device that JAX uses."""
     import jax

@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Iterator
 
+from clippy_jax.run.killed_runs import free_address
 from tools.soak import runs
-from tools.soak.programs import TRAIN, Program, free_address, kill, start_together, together
+from tools.soak.programs import TRAIN, Program, kill, start_together, together
 from tools.soak.promises import Promise, side_by_side
 
 _HEARTBEAT = 8  # seconds, in place of 100

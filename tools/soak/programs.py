@@ -5,11 +5,11 @@ import dataclasses
 import queue
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Sequence
 
+from clippy_jax.run.killed_runs import free_address
 from tests import programs
 from tests.xla_flags import xla_flags
 
@@ -120,13 +120,6 @@ def start_together(arguments: Sequence[str], count: int) -> list[Program]:
         return [Program([*TRAIN, *arguments])]
     address = free_address()
     return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
-
-
-def free_address() -> str:
-    """Where processes can meet: a port of this machine that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
 
 
 def together(address: str, count: int, number: int) -> list[str]:
