@@ -210,7 +210,7 @@ def _in_indexed_kubernetes_job() -> bool:
 
 def _local_device_ids(process_count: int) -> Sequence[int] | None:
     """No restriction for the only process of a node; else JAX's own choice, a GPU for each."""
-    alone = process_count == int(os.environ.get("SLURM_STEP_NUM_NODES", 0))
+    alone = "SLURM_STEP_NUM_NODES" in os.environ and process_count == _number("SLURM_STEP_NUM_NODES")
     alone |= os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
     return [] if alone else None
 

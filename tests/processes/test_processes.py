@@ -179,6 +179,7 @@ def test_flags_that_do_not_describe_a_run_are_refused(joined, arguments, message
         ({"JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}, "JAX_COORDINATOR_ADDRESS missing in the environment"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT; start each"),
         ({**TORCHRUN, "WORLD_SIZE": "four"}, "WORLD_SIZE='four' in the environment is not a number"),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "", **SLURM_STEP}, "SLURM_STEP_NUM_NODES='' in the environment"),
         ({"PMI_SIZE": "4", "PMI_RANK": ""}, "PMI_RANK='' in the environment is not a number"),
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
