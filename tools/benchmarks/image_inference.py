@@ -95,12 +95,7 @@ def _peer(model: Mapping[str, Any], batch_size: int, *, compiled: bool) -> sides
             encode(images)
         sides.torch_wait(device)
 
-    return sides.Side(
-        sides.torch_facts(device),
-        run,
-        functools.partial(sides.torch_peak_memory, device),
-        functools.partial(sides.torch_matmul_rate, device, config.precision),
-    )
+    return sides.torch_side(device, config.precision, run)
 
 
 if __name__ == "__main__":

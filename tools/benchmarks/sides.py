@@ -145,6 +145,16 @@ def jax_matmul_rate(precision: str, side: int | None = None) -> float:
     return 2 * side**3 / best_seconds(lambda: jax.block_until_ready(product(square)))
 
 
+def torch_side(device, precision: str, run: Callable[[int], None]) -> Side:
+    """A side that PyTorch runs."""
+    return Side(
+        torch_facts(device),
+        run,
+        lambda: torch_peak_memory(device),
+        lambda: torch_matmul_rate(device, precision),
+    )
+
+
 def torch_facts(device) -> dict[str, Any]:
     """The device that PyTorch uses."""
     import torch
