@@ -106,6 +106,8 @@ def _to_flax(args: argparse.Namespace) -> None:
         raise InputError("to-flax takes --image=FILE with --text=DIR, or --clippy=FILE alone")
     if args.tokenizer and not args.clippy:
         raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
+    if args.skip_optimizer and not args.clippy:
+        raise InputError("--skip_optimizer goes with --clippy; towers have no optimizer's state")
     from clippy_jax.weights.converted_folder import write_converted_folder
     from clippy_jax.weights.load import from_clippy, from_towers
     from clippy_jax.whole_files import check_output, complete_or_nothing
@@ -125,6 +127,13 @@ def _to_flax(args: argparse.Namespace) -> None:
 
 
 def _to_torch(args: argparse.Namespace) -> None:
+    for flag, given, formats in (
+        ("--tokenizer", args.tokenizer, ("sentence-transformers",)),
+        ("--epoch", args.epoch is not None, ("clippy", "safetensors")),
+        ("--skip_optimizer", args.skip_optimizer, ("clippy",)),
+    ):
+        if given and args.format not in formats:
+            raise InputError(f"{flag} goes with --format={' or '.join(formats)}")
     from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors, write_dino
     from clippy_jax.weights.load import load_checkpoint
     from clippy_jax.weights.sentence_t5 import write_sentence_t5

@@ -123,7 +123,13 @@ def test_inspect(clippy_file, capsys):
         (["to-flax", "--image=a", "--text=b", "--tokenizer=c", "--output=x"], "--tokenizer goes with --clippy"),
         (["to-flax", "--clippy=none.pt", "--output=x"], "none.pt does not exist"),
         (["to-flax", "--clippy=none.pt", "--output=x", "--tokenizer=none"], "the folder none does not exist"),
+        (["to-flax", "--image=a", "--text=b", "--skip_optimizer", "--output=x"], "--skip_optimizer goes with --clippy"),
         (["to-torch", "--checkpoint=none", "--output=x"], "none does not exist"),
+        (["to-torch", "--checkpoint=a", "--output=x", "--tokenizer=b"], "goes with --format=sentence-transformers"),
+        (
+            ["to-torch", "--checkpoint=a", "--output=x", "--format=dino", "--epoch=0"],
+            "--epoch goes with --format=clippy",
+        ),
         (["inspect", "none"], "none does not exist"),
     ],
 )
