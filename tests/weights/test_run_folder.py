@@ -23,7 +23,8 @@ from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.torch_names import clippy_rules
-from tests.training.tiny_run import tiny_config
+from tests.training.tiny_run import CONSTANT_RATE, tiny_config
+from tests.weights import saved_run
 from tests.weights.saved_run import save_run
 
 
@@ -41,6 +42,17 @@ def test_a_run_is_read_as_it_was_saved(tmp_path, freeze, clip):
     assert checkpoint.moments.groups[0]["lr"] == pytest.approx(config.schedule.peak_learning_rate)
     assert (checkpoint.config, checkpoint.name) == (config.model, "run")
     assert checkpoint.tokenizer == str(tmp_path / "run" / "tokenizer")
+
+
+def test_the_learning_rate_is_that_of_the_step_also_where_updates_were_left_out(tmp_path, monkeypatch):
+    config = tiny_config(schedule=dataclasses.replace(CONSTANT_RATE, warmup_steps=2))
+    state, of_adam = saved_run.random_state(config, 2), lambda node: isinstance(node, optax.ScaleByAdamState)
+    one_less = lambda node: node._replace(count=np.int32(1)) if of_adam(node) else node  # noqa: E731
+    state = state.replace(optimizer_state=jax.tree.map(one_less, state.optimizer_state, is_leaf=of_adam))
+    monkeypatch.setattr(saved_run, "random_state", lambda config, step: state)
+    save_run(tmp_path / "run", config, [2])
+    moments = load_checkpoint(str(tmp_path / "run")).moments
+    assert moments.step == 1 and moments.groups[0]["lr"] == pytest.approx(config.schedule.peak_learning_rate)
 
 
 def test_the_bias_of_the_sigmoid_loss_stays_in_the_run(tmp_path):
