@@ -29,6 +29,7 @@ class FiniteNumbers:
         self, config: Config, workdir: str, training_input: TrainingInput, checkpointer: Checkpointer, ledger: Ledger
     ):
         self._config = config
+        self._with_arrays = config.save_diverged_batch
         self._workdir = workdir
         self._input = training_input
         self._checkpointer = checkpointer
@@ -89,8 +90,7 @@ class FiniteNumbers:
         try:
             batch, names = self._input.whole_batch(step - 1)
             workdir = os.fspath(absolute_path(self._workdir))
-            saved = batch if self._config.save_diverged_batch else None
-            diverged = DivergedStep(step, what, workdir, self._config, names, saved)
+            diverged = DivergedStep(step, what, workdir, self._config, names, batch if self._with_arrays else None)
             more = {
                 "checkpoint": self._checkpointer.latest_step(),
                 "devices": jax.device_count(),
