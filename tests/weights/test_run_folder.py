@@ -19,6 +19,7 @@ from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
 from clippy_jax.run.workdir import absolute_path, read_model
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.weights.clippy_file import write_clippy
+from clippy_jax.weights.inspection import inspect
 from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
@@ -93,6 +94,7 @@ def test_only_what_is_used_of_a_configuration_has_to_be_understood(tmp_path):
     assert load_checkpoint(str(tmp_path / "run"), with_moments=False).config == config.model
     with pytest.raises(InputError, match="optimizer.*pass --skip_optimizer to convert the weights alone"):
         load_checkpoint(str(tmp_path / "run"))
+    assert "AdamW after 2 steps" in inspect(str(tmp_path / "run"))
     change_config(tmp_path / "run", lambda values: values["model"].pop("pooling"))
     with pytest.raises(InputError, match="config.json.*model.pooling is missing"):
         load_checkpoint(str(tmp_path / "run"), with_moments=False)
