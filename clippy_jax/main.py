@@ -41,16 +41,7 @@ _HEARTBEAT_SECONDS = flags.DEFINE_integer(
 _INTERRUPTED = flags.DEFINE_integer(
     "interrupted_exit_status", 0, "exit status of a run that a signal ended early, for launchers that go by it"
 )
-_FLAGS = (
-    _CONFIG,
-    _WORKDIR,
-    _COORDINATOR,
-    _PROCESS_COUNT,
-    _PROCESS_ID,
-    _JOIN_SECONDS,
-    _HEARTBEAT_SECONDS,
-    _INTERRUPTED,
-)
+_FLAGS = (_CONFIG, _WORKDIR, _COORDINATOR, _PROCESS_COUNT, _PROCESS_ID, _JOIN_SECONDS, _HEARTBEAT_SECONDS, _INTERRUPTED)
 
 
 @exit_with_one_line
@@ -113,16 +104,15 @@ def parse_with_config(parser: Parser, arguments: Sequence[str] | None) -> tuple[
 
     Returns:
       The program's own flags, those that name the configuration (`--config=FILE` and overrides), and what they give.
+
+    Raises:
+      InputError: there is no such flag, file or field, or a value is wrong.
     """
     arguments = on_this_machine(sys.argv[1:] if arguments is None else arguments)
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
     chosen = parser.parse_args([argument for argument in arguments if argument not in overrides])
     training_flags = [f"--config={chosen.config}", *overrides]
-    return chosen, training_flags, read_config([parser.prog, *training_flags])
-
-
-def read_config(argv: list[str]) -> Config:
-    """The configuration that `--config=FILE` and its overrides in a command line give; raises `InputError`."""
+    argv = [parser.prog, *training_flags]
     _check_overrides(argv)
     private = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
@@ -130,7 +120,7 @@ def read_config(argv: list[str]) -> Config:
         private(argv)
     except flags.Error as error:
         raise InputError(f"{error}; see --help") from None
-    return parse(config.value)
+    return chosen, training_flags, parse(config.value)
 
 
 @exit_with_one_line

@@ -106,12 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if importlib.util.find_spec(name) is None:
             raise InputError(f"export {args.command} needs {name}, which is not installed; pip install {name}")
     announce(devices=False)
-    if args.command in ("safetensors", "torch"):
-        _write_tensors(args)
-        print(f"written: {args.output}")
-        return
-    {"stablehlo": _stablehlo, "onnx": _onnx, "web": _web}[args.command](args)
-    print(f"written: {args.output}; its README.md says how to use it")
+    write = {"stablehlo": _stablehlo, "onnx": _onnx, "web": _web}.get(args.command, _tensors)
+    write(args)
+    print(f"written: {args.output}" + ("" if write is _tensors else "; its README.md says how to use it"))
 
 
 # Imports are inside the commands, so that a wrong command line is answered at once.
@@ -156,7 +153,7 @@ def _web(args: argparse.Namespace) -> None:
         write_web(pathlib.Path(folder), model, words, runtime)
 
 
-def _write_tensors(args: argparse.Namespace) -> None:
+def _tensors(args: argparse.Namespace) -> None:
     """The file that `convert to-torch` writes, without the optimizer's state."""
     from clippy_jax.weights import load_checkpoint, write_clippy, write_clippy_safetensors
 

@@ -216,11 +216,7 @@ def _local_device_ids(process_count: int) -> Sequence[int] | None:
 
 
 def _check_flags(coordinator_address: str | None, process_count: int | None, process_id: int | None) -> None:
-    flags = {
-        "--coordinator_address": coordinator_address,
-        "--process_count": process_count,
-        "--process_id": process_id,
-    }
+    flags = {"--coordinator_address": coordinator_address, "--process_count": process_count, "--process_id": process_id}
     missing = [name for name, value in flags.items() if value is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} missing; a run of several processes needs {_HOW_BY_FLAGS}")

@@ -131,10 +131,12 @@ class Checkpointer:
         folder = self._manager.directory
         damaged: dict[int, str] = {}
         for candidate in _candidates(folder, self._steps()):
-            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate), abstract_state)
+            path = folder / str(candidate)
+            own = sound_checkpoints.damage(path, abstract_state) if jax.process_index() == 0 else ""
+            damage = gather_texts(own)[0]
             if not damage:
                 saved = self._manager.item_metadata(candidate)[sound_checkpoints.ITEM].tree
-                check_fits(folder / str(candidate), saved, abstract_state)
+                check_fits(path, saved, abstract_state)
                 state, damage = self._read(candidate, abstract_state)
             if not damage:
                 self._set_aside(damaged, candidate)
@@ -259,8 +261,3 @@ def _all_damaged(folder: epath.Path, damaged: Mapping[int, str]) -> InputError:
     return InputError(
         f"{folder / str(step)} is damaged ({damage}){more}; copy a sound one there or use another --workdir"
     )
-
-
-def _told_by_first_process(find: Callable[..., str], *arguments: Any) -> str:
-    """What the first process finds, in every process."""
-    return gather_texts(find(*arguments) if jax.process_index() == 0 else "")[0]

@@ -41,10 +41,7 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
         return metric_writers.MultiWriter([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    writers += [
-        _JsonLinesWriter(folder / "metrics.jsonl", start_step),
-        _TensorBoardWriter(folder / "tensorboard"),
-    ]
+    writers += [_JsonLinesWriter(folder / "metrics.jsonl", start_step), _TensorBoardWriter(folder / "tensorboard")]
     return metric_writers.MultiWriter(writers)
 
 

@@ -40,7 +40,7 @@ def flags(demo_folder, tmp_path_factory, write_tar, photo, encoded):
 
 @pytest.fixture(scope="module")
 def config(flags):
-    return main.read_config(["encode_images", *flags])
+    return main.parse_with_config(encode_images.flags(), flags)[2]
 
 
 def with_input(config, **fields):
