@@ -54,16 +54,13 @@ class Parser(argparse.ArgumentParser):
         return self
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
-        """As `ArgumentParser` does, with values as `on_this_machine` has them, and a hint at what was meant."""
-        args, unknown = self.parse_known_args(arguments)
+        """As `ArgumentParser` does, with paths as `on_this_machine` has them, and a hint at what was meant."""
+        args, unknown = self.parse_known_args(on_this_machine(sys.argv[1:] if arguments is None else arguments))
         if unknown:
             name = unknown[0].split("=")[0].lstrip("-").replace("-", "_").lower()
             close = difflib.get_close_matches(name, vars(args), n=1) if unknown[0].startswith("-") else []
             hint = f"did you mean --{close[0]}? " if close else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}see {self.prog} --help")
-        for name, value in vars(args).items():
-            several = isinstance(value, list)
-            setattr(args, name, [on_this_machine(item) for item in value] if several else on_this_machine(value))
         return args
 
     def error(self, message: str) -> None:
@@ -84,12 +81,15 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def on_this_machine(value: Any) -> Any:
-    """A value that starts with "~" or "file://" as a path; shells leave the home folder of --flag=~/file alone."""
-    if not isinstance(value, str):
-        return value
-    value = value.removeprefix("file://")
-    return os.path.expanduser(value) if value.startswith("~") else value
+def on_this_machine(arguments: Sequence[str]) -> list[str]:
+    """Values that begin with "~" or "file://" become paths; shells leave the home folder of --flag=~/file alone."""
+
+    def changed(argument: str) -> str:
+        name, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+        value = value.removeprefix("file://")
+        return name + equals + (os.path.expanduser(value) if value.startswith("~") else value)
+
+    return [changed(argument) for argument in arguments]
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

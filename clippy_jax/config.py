@@ -82,9 +82,8 @@ class ModelConfig:
 
     image: ImageTowerConfig
     text: TextTowerConfig
-    pooling: Literal[
-        "max", "max_with_cls", "avg", "cls", "cls_and_avg"
-    ]  # tokens → image embedding (`models/pooling.py`)
+    # tokens → image embedding (`models/pooling.py`)
+    pooling: Literal["max", "max_with_cls", "avg", "cls", "cls_and_avg"]
     image_projection: bool  # a linear map of each image token from the tower's width to `token_width`
     precision: Literal["float32", "tensorfloat32", "bfloat16"]  # of the matrix products; parameters stay float32
     rematerialise: bool  # recompute each block in the backward pass instead of keeping its activations
@@ -170,9 +169,8 @@ class CheckpointConfig:
     every_minutes: PositiveOrZero  # 0 for not by the clock
     keep: Count  # the newest so many
     keep_every_steps: CountOrZero  # and every one at a multiple of so many steps, for good; 0 for none
-    max_steps_lost: CountOrZero = (
-        0  # steps that damaged checkpoints may cost before a run refuses to go on; 0: any number
-    )
+    # steps that damaged checkpoints may cost before a run refuses to go on; 0: any number
+    max_steps_lost: CountOrZero = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +218,8 @@ class Config:
     profile_steps: tuple[Count, ...]  # (first, last): steps whose trace is written; () for none
     # How many updates of a loss or gradient that is not finite are left out before the run stops (`divergence/`).
     skip_nonfinite_updates: CountOrZero = 0
-    save_diverged_batch: bool = (
-        False  # images and tokens of the batch at which the run stops, beside its samples' names
-    )
+    # images and tokens of the batch at which the run stops, beside its samples' names
+    save_diverged_batch: bool = False
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -232,7 +229,7 @@ def parse(values: Mapping[str, Any]) -> Config:
       InputError: a key is unknown or missing, a value has the wrong type or range, or two fields contradict each other.
     """
     config = parse_value(values, Config, "config")
-    check_model(config.model)
+    _check_model(config.model)
     _check_training(config)
     return config
 
@@ -240,11 +237,11 @@ def parse(values: Mapping[str, Any]) -> Config:
 def parse_model(values: Mapping[str, Any]) -> ModelConfig:
     """The same for the `model` group alone."""
     model = parse_value(values, ModelConfig, "model")
-    check_model(model)
+    _check_model(model)
     return model
 
 
-def check_model(model: ModelConfig) -> None:
+def _check_model(model: ModelConfig) -> None:
     """Raises `InputError` where two fields of a model contradict each other."""
     image, text = model.image, model.text
     _require(
@@ -267,14 +264,13 @@ def check_model(model: ModelConfig) -> None:
         "model.image.gated_mlp has no GELU, and no MAP head that goes with it: set tanh_gelu=False and map_head=False",
     )
     halves = 2 if model.pooling == "cls_and_avg" else 1
+    advice = "set model.image_projection=True or make them equal"
+    if halves == 2:
+        advice = f"with model.pooling={model.pooling} set the latter to {2 * image.width}, or to any even number with "
+        advice += "model.image_projection=True"
     _require(
         text.embedding_width % halves == 0 and (model.image_projection or halves * image.width == text.embedding_width),
-        f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: "
-        "set model.image_projection=True or make them equal"
-        if halves == 1
-        else f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: with "
-        f"model.pooling={model.pooling} set the latter to {2 * image.width}, or to any even number with "
-        "model.image_projection=True",
+        f"model.image.width is {image.width} and model.text.embedding_width {text.embedding_width}: {advice}",
     )
 
 

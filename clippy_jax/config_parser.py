@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import math
+import sys
 import typing
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -59,7 +59,7 @@ def parse_value(value: Any, wanted: Any, path: str, ignore_unknown: bool = False
         fits = isinstance(value, allowed) and not (wanted in (int, float) and isinstance(value, bool))
     if not fits:
         raise InputError(f"{path} must be {_name(wanted)}, not {value!r}")
-    if wanted is float and not math.isfinite(value):
+    if wanted is float and not abs(value) <= sys.float_info.max:
         raise InputError(f"{path} must be a finite number, not {value!r}")
     return float(value) if wanted is float else value
 
@@ -72,8 +72,9 @@ def check_key(key: str, known: Iterable[str], path: str) -> None:
         raise InputError(f"{path}.{key} is not a configuration key; {hint}")
 
 
-def check_path(keys: Iterable[str], values: Any, path: str = "config") -> None:
-    """Raises `InputError` if a nested mapping has no field at the end of a path of keys."""
+def check_path(keys: Iterable[str], values: Any) -> None:
+    """Raises `InputError` if a configuration, as a nested mapping, has no field at the end of a path of keys."""
+    path = "config"
     for key in keys:
         if not hasattr(values, "keys"):
             raise InputError(f"{path}.{key} is not a configuration key; {path} is a value, {values!r}, not a group")

@@ -106,15 +106,17 @@ def _to_flax(args: argparse.Namespace) -> None:
         raise InputError("to-flax takes --image=FILE with --text=DIR, or --clippy=FILE alone")
     if args.tokenizer and not args.clippy:
         raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
+    if args.skip_optimizer and not args.clippy:
+        raise InputError("--skip_optimizer goes with --clippy; towers have no optimizer's state")
     from clippy_jax.weights.converted_folder import write_converted_folder
     from clippy_jax.weights.load import from_clippy, from_towers
     from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
-    _check_tokenizer(args.tokenizer)
+    tokenizer = _tokenizer_folder(args.tokenizer)
     if args.clippy:
         checkpoint, notes = from_clippy(args.clippy, "--clippy", not args.skip_optimizer, args.allow_partial)
-        checkpoint = dataclasses.replace(checkpoint, tokenizer=args.tokenizer)
+        checkpoint = dataclasses.replace(checkpoint, tokenizer=tokenizer)
     else:
         checkpoint, notes = from_towers(args.image, args.text, args.network, args.allow_partial)
     with complete_or_nothing(args.output, args.force) as folder:
@@ -125,18 +127,25 @@ def _to_flax(args: argparse.Namespace) -> None:
 
 
 def _to_torch(args: argparse.Namespace) -> None:
+    for flag, given, formats in (
+        ("--tokenizer", args.tokenizer, ("sentence-transformers",)),
+        ("--epoch", args.epoch is not None, ("clippy", "safetensors")),
+        ("--skip_optimizer", args.skip_optimizer, ("clippy",)),
+    ):
+        if given and args.format not in formats:
+            raise InputError(f"{flag} goes with --format={' or '.join(formats)}")
     from clippy_jax.weights.clippy_file import write_clippy, write_clippy_safetensors, write_dino
     from clippy_jax.weights.load import load_checkpoint
     from clippy_jax.weights.sentence_t5 import write_sentence_t5
     from clippy_jax.whole_files import check_output, complete_or_nothing
 
     check_output(args.output, args.force)
-    _check_tokenizer(args.tokenizer)
+    tokenizer = _tokenizer_folder(args.tokenizer)
     with_moments = args.format == "clippy" and not args.skip_optimizer
     checkpoint = load_checkpoint(args.checkpoint, args.step, with_moments)
     if args.epoch is not None:
         checkpoint = dataclasses.replace(checkpoint, epoch=args.epoch)
-    tokenizer = args.tokenizer or checkpoint.tokenizer
+    tokenizer = tokenizer or checkpoint.tokenizer
     if args.format == "sentence-transformers" and not tokenizer:
         raise InputError(f"{args.checkpoint} carries no tokenizer; give one with --tokenizer=DIR")
     write: dict[str, Callable[[str], None]] = {
@@ -166,9 +175,9 @@ def _to_hub(args: argparse.Namespace) -> None:
 
     if args.output:
         check_output(args.output, args.force)
-    _check_tokenizer(args.tokenizer)
+    tokenizer = _tokenizer_folder(args.tokenizer)
     checkpoint = load_checkpoint(args.checkpoint, args.step, with_moments=False)
-    checkpoint = dataclasses.replace(checkpoint, tokenizer=args.tokenizer or checkpoint.tokenizer)
+    checkpoint = dataclasses.replace(checkpoint, tokenizer=tokenizer or checkpoint.tokenizer)
     if not checkpoint.tokenizer:
         raise InputError(f"{args.checkpoint} carries no tokenizer; give one with --tokenizer=DIR")
     figures = read_figures(args.results, checkpoint) if args.results else {}
@@ -205,12 +214,14 @@ def _inspect(args: argparse.Namespace) -> None:
     print(inspect(args.path, args.network))
 
 
-def _check_tokenizer(folder: str | None) -> None:
-    """Loads it once, so that a wrong one is noticed before the work."""
-    if folder:
-        from clippy_jax.input_pipeline.tokenizer import load_tokenizer
+def _tokenizer_folder(name: str | None) -> str | None:
+    """Where the files of a tokenizer lie. They are loaded once, so that wrong ones are noticed before the work."""
+    if not name:
+        return None
+    from clippy_jax.input_pipeline.tokenizer import find_tokenizer, load_tokenizer
 
-        load_tokenizer(folder)
+    load_tokenizer(name)
+    return os.fspath(find_tokenizer(name))
 
 
 if __name__ == "__main__":

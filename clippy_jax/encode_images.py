@@ -15,7 +15,6 @@ stopped. Of several processes (Slurm, Open MPI, torchrun, Kubernetes) each makes
 """
 
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.input_pipeline import engine, image_features
 from clippy_jax.input_pipeline.pipeline import NO_CHANCE, augmented_image
-from clippy_jax.main import read_config
+from clippy_jax.main import parse_with_config
 from clippy_jax.mesh import check_batch_size, make_mesh, replicated, shard_batch
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.weights.load import initialise
@@ -51,10 +50,7 @@ def flags() -> Parser:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the command and writes the files that are missing."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
-    chosen = flags().parse_args([argument for argument in arguments if argument not in overrides])
-    config = read_config(["encode_images", f"--config={chosen.config}", *overrides])
+    _, _, config = parse_with_config(flags(), arguments)
     if not config.input.image_features:
         raise InputError("config.input.image_features is empty; name the folder that the features go to")
     processes.initialize()

@@ -95,7 +95,7 @@ def exit_with_one_line(main: Callable) -> Callable:
 
 def bug_note() -> str:
     """What stands below the traceback of a bug of ours."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("clippy_jax", "jax", "jaxlib", "flax"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("clippy_jax", "jax", "jaxlib", "flax"))
     return (
         "This is a bug of clippy_jax, not of what you gave it: please report it with the lines above and your command "
         f"({versions}, Python {platform.python_version()}, {platform.platform()})."
@@ -114,7 +114,8 @@ def one_line(error: Exception) -> str | None:
     return None
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """That of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -8,9 +8,11 @@ python -m clippy_jax.main --config=configs/b16.py --workdir=runs/b16 \
 Any field of the configuration can be overridden as `--config.FIELD=VALUE`. The same command continues a stopped run.
 """
 
+import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -39,16 +41,7 @@ _HEARTBEAT_SECONDS = flags.DEFINE_integer(
 _INTERRUPTED = flags.DEFINE_integer(
     "interrupted_exit_status", 0, "exit status of a run that a signal ended early, for launchers that go by it"
 )
-_FLAGS = (
-    _CONFIG,
-    _WORKDIR,
-    _COORDINATOR,
-    _PROCESS_COUNT,
-    _PROCESS_ID,
-    _JOIN_SECONDS,
-    _HEARTBEAT_SECONDS,
-    _INTERRUPTED,
-)
+_FLAGS = (_CONFIG, _WORKDIR, _COORDINATOR, _PROCESS_COUNT, _PROCESS_ID, _JOIN_SECONDS, _HEARTBEAT_SECONDS, _INTERRUPTED)
 
 
 @exit_with_one_line
@@ -57,15 +50,16 @@ def parse_flags(argv: list[str]) -> list[str]:
     if {"--help", "-h"} & set(argv):
         print(_help())
         sys.exit()
-    argv = [
-        name + equals + on_this_machine(value) for name, equals, value in (argument.partition("=") for argument in argv)
-    ]
+    argv = on_this_machine(argv)
     _check_overrides(argv)
     with reading("the command line", "see --help"):
         try:
-            return flags.FLAGS(argv)
+            rest = flags.FLAGS(argv)
         except flags.Error as error:
             raise InputError(f"{reason(error)}; see --help") from None
+    if _WORKDIR.value == "":  # as that of a shell's variable which is not set
+        raise InputError("--workdir is empty; name the folder of the run")
+    return rest
 
 
 def _help() -> str:
@@ -101,8 +95,24 @@ def _check_overrides(argv: list[str]) -> None:
             check_path(keys, config.value)
 
 
-def read_config(argv: list[str]) -> Config:
-    """The configuration that `--config=FILE` and its overrides in a command line give; raises `InputError`."""
+def parse_with_config(parser: Parser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str], Config]:
+    """Reads the command line of another program that takes the configuration of a training.
+
+    Args:
+      parser: of the program's own flags, `--config` among them.
+      arguments: by default the command line.
+
+    Returns:
+      The program's own flags, those that name the configuration (`--config=FILE` and overrides), and what they give.
+
+    Raises:
+      InputError: there is no such flag, file or field, or a value is wrong.
+    """
+    arguments = on_this_machine(sys.argv[1:] if arguments is None else arguments)
+    overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
+    chosen = parser.parse_args([argument for argument in arguments if argument not in overrides])
+    training_flags = [f"--config={chosen.config}", *overrides]
+    argv = [parser.prog, *training_flags]
     _check_overrides(argv)
     private = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", flag_values=private, sys_argv=argv)
@@ -110,7 +120,7 @@ def read_config(argv: list[str]) -> Config:
         private(argv)
     except flags.Error as error:
         raise InputError(f"{error}; see --help") from None
-    return parse(config.value)
+    return chosen, training_flags, parse(config.value)
 
 
 @exit_with_one_line

@@ -19,7 +19,7 @@ from absl import logging
 
 from clippy_jax.command_line import Parser
 from clippy_jax.errors import InputError, exit_with_one_line
-from clippy_jax.main import read_config
+from clippy_jax.main import parse_with_config
 from clippy_jax.run import resume_proof
 from clippy_jax.run.killed_runs import Layout
 
@@ -52,13 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Makes the runs, prints the table and exits with 0 or 1."""
     logging.set_verbosity(logging.ERROR)  # Orbax says what it does not find
     jax.config.update("jax_platforms", "cpu")  # in this process alone: the devices are the runs'
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    overrides = [argument for argument in arguments if argument.startswith(("--config.", "--noconfig."))]
-    chosen = flags().parse_args([argument for argument in arguments if argument not in overrides])
+    chosen, training_flags, config = parse_with_config(flags(), arguments)
     if chosen.kills < 1:
         raise InputError(f"--kills must be at least 1, not {chosen.kills}")
-    training_flags = [f"--config={chosen.config}", *overrides]
-    config = read_config(["prove_resume", *training_flags])
     backend, devices = json.loads(
         subprocess.run([sys.executable, "-c", _DEVICES], stdout=subprocess.PIPE, text=True, check=True).stdout
     )

@@ -8,7 +8,6 @@ The newest checkpoint from before is restored, the steps up to the one in questi
 and of this step the loss, the norm of each tower's gradient and what is not finite are printed.
 """
 
-import os
 from collections.abc import Sequence
 
 from absl import logging
@@ -32,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Replays a step and prints what it finds."""
     chosen = flags().parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # Orbax says what it does not find
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes warnings as it is imported
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # which would say that it is there
     # Imported here so that a wrong command is answered at once.
+    from clippy_jax.host_tensorflow import import_tensorflow
+
+    import_tensorflow()  # before clu does
     from clippy_jax.divergence.diverged_step import read_diverged_step
     from clippy_jax.divergence.step_again import replay
 

@@ -27,7 +27,7 @@ from clippy_jax.inference.class_embedding_cache import ClassEmbeddingCache
 from clippy_jax.report import data_sets, evaluations, pages, sections
 from clippy_jax.report.evaluations import Evaluation, Measured
 from clippy_jax.weights.parameter_digest import parameter_digest
-from clippy_jax.whole_files import complete_or_nothing, write_text
+from clippy_jax.whole_files import complete_or_nothing, write_text, writing
 
 
 def flags() -> Parser:
@@ -69,10 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not paths:
         places = ", ".join(data.places[0] for data in data_sets.ALL)
         raise InputError(f"--data={args.data} holds none of the data sets: {places}, or wds")
-    try:
+    with writing(f"--output={args.output}"):
         args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output={args.output} cannot be made: {error.strerror}") from None
     if not os.access(args.output, os.W_OK):
         raise InputError(f"--output={args.output} cannot be written to")
     announce()

@@ -132,6 +132,7 @@ def write_files(segmenter: "Segmenter", paths: dict[str, pathlib.Path], folder: 
     """
     from clippy_jax.inference.image import open_image
 
+    heat_map_names = _file_names(segmenter.words.names) if heatmaps else []
     unreadable = []
     for stem, path in tqdm.tqdm(paths.items(), unit="image", disable=not sys.stderr.isatty()):
         try:
@@ -151,16 +152,20 @@ def write_files(segmenter: "Segmenter", paths: dict[str, pathlib.Path], folder: 
         ]
         mask = segment_files.index_mask(found.segments, colours)
         segment_files.write(folder, stem, painting.with_legend(overlay, legend), mask, {"image": str(path)} | figures)
-        if heatmaps:
-            for index, name in enumerate(segmenter.words.names):
-                heat = painting.heat_map_with_legend(image, found.similarities[..., index], name)
-                letters = re.sub(r"[^\w-]+", "_", name)
-                segment_files.write_png(folder / f"{stem}_heatmap_{letters}.png", heat)
+        for index, name in enumerate(heat_map_names):
+            heat = painting.heat_map_with_legend(image, found.similarities[..., index], segmenter.words.names[index])
+            segment_files.write_png(folder / f"{stem}_heatmap_{name}.png", heat)
     for message in unreadable:
         print(f"left out: {message}", file=sys.stderr)
     if len(unreadable) == len(paths):
         raise InputError("none of the images can be read")
     print(f"written: {folder}, the files of {len(paths) - len(unreadable)} images")
+
+
+def _file_names(words: Sequence[str]) -> list[str]:
+    """Words as parts of file names: letters, digits and "_", with the word's place where that makes two the same."""
+    letters = [re.sub(r"[^\w-]+", "_", word) for word in words]
+    return [name if letters.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(letters)]
 
 
 def open_few(paths: Sequence[pathlib.Path]) -> list[PIL.Image.Image]:

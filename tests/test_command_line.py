@@ -1,3 +1,4 @@
+import pathlib
 import sys
 
 import pytest
@@ -48,6 +49,15 @@ def test_what_is_rarely_needed_is_in_the_long_help_alone(capsys):
     assert end.value.code == 0
     assert capsys.readouterr().out.count("hardly ever") == 1
     assert parser.parse_args(["--often=1", "--seldom=2"]).seldom == 2
+
+
+def test_values_are_paths_of_this_machine_whatever_their_type(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = Parser("program", "What it does.")
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--image", action="append")
+    args = parser.parse_args(["--data=~/data", "--image=file:///a.jpg", "--image", "~/b=~.jpg"])
+    assert args.data == pathlib.Path("/home/me/data") and args.image == ["/a.jpg", "/home/me/b=~.jpg"]
 
 
 def test_versions_and_devices_are_said_on_a_terminal(capsys, terminal):

@@ -74,6 +74,9 @@ def test_integers_stand_for_floats_but_not_the_other_way_round():
     values["seed"] = 1.5
     with pytest.raises(InputError, match="config.seed must be int, not 1.5"):
         parse(values)
+    values["optimizer"]["gradient_clip_norm"] = 10**400  # which no float holds
+    with pytest.raises(InputError, match="config.optimizer.gradient_clip_norm must be a finite number, not 1000"):
+        parse(values)
 
 
 @pytest.mark.parametrize(

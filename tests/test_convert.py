@@ -81,6 +81,9 @@ def test_options_of_to_flax(tmp_path, clippy_file, text_folder):
     whole = [f"--clippy={clippy_file}", f"--tokenizer={text_folder}"]
     main(["to-flax", *whole, "--skip_optimizer", f"--output={tmp_path}/x"])
     assert sorted(os.listdir(tmp_path / "x")) == ["config.json", "params.safetensors", "tokenizer"]
+    # The folder of a model serves as well, whose tokenizer lies in it.
+    main(["to-flax", f"--clippy={clippy_file}", f"--tokenizer={tmp_path}/x", f"--output={tmp_path}/again"])
+    assert os.listdir(tmp_path / "again" / "tokenizer") == os.listdir(tmp_path / "x" / "tokenizer") != []
     torch.save(public_files.dino_training(), tmp_path / "training.pth")
     towers = [f"--image={tmp_path}/training.pth", f"--text={text_folder}"]
     for network, seed in ("teacher", 0), ("student", 1):
@@ -120,7 +123,13 @@ def test_inspect(clippy_file, capsys):
         (["to-flax", "--image=a", "--text=b", "--tokenizer=c", "--output=x"], "--tokenizer goes with --clippy"),
         (["to-flax", "--clippy=none.pt", "--output=x"], "none.pt does not exist"),
         (["to-flax", "--clippy=none.pt", "--output=x", "--tokenizer=none"], "the folder none does not exist"),
+        (["to-flax", "--image=a", "--text=b", "--skip_optimizer", "--output=x"], "--skip_optimizer goes with --clippy"),
         (["to-torch", "--checkpoint=none", "--output=x"], "none does not exist"),
+        (["to-torch", "--checkpoint=a", "--output=x", "--tokenizer=b"], "goes with --format=sentence-transformers"),
+        (
+            ["to-torch", "--checkpoint=a", "--output=x", "--format=dino", "--epoch=0"],
+            "--epoch goes with --format=clippy",
+        ),
         (["inspect", "none"], "none does not exist"),
     ],
 )

@@ -22,6 +22,7 @@ from clippy_jax.input_pipeline.tokenizer import load_tokenizer
 from clippy_jax.run.workdir import record_commits
 from clippy_jax.weights.kinds import find_weights, needed_files
 from clippy_jax.weights.load import load_checkpoint
+from clippy_jax.weights.model_card import model_card
 from clippy_jax.weights.towers import read_weights
 from tests import hub_stand_in
 from tests.weights import public_files
@@ -237,6 +238,12 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path, clippy_file, text
     assert "README.md" not in hub.downloaded("someone/ours")
 
 
+def test_a_card_tells_the_recipe_and_no_path(clippy_file):
+    recipe = {"input": {"train": "/data/x", "image_features": "/data/y", "batch_size": 8}, "seed": 3}
+    card = model_card("a/b", load_checkpoint(clippy_file, with_moments=False), "mit", {}, recipe)
+    assert "config.input.batch_size = 8\nconfig.seed = 3\n" in card and "/data" not in card
+
+
 @pytest.mark.parametrize(
     "arguments, says",
     [
@@ -246,14 +253,18 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path, clippy_file, text
         (["--repo=a/b", "--output=x"], "carries no tokenizer; give one with --tokenizer=DIR"),
         (["--repo=a/b", "--output=x", "--results={figures}", "--tokenizer={text}"], "holds figures of other weights"),
         (["--repo=a/b", "--output=x", "--results={words}", "--tokenizer={text}"], "words.txt cannot be read"),
+        (["--repo=a/b", "--output=x", "--results={part}", "--tokenizer={text}"], "part.json cannot be read (KeyError"),
     ],
 )
 def test_wrong_commands_to_hub(arguments, says, clippy_file, text_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     other = {"voc": {"checkpoint_digest": "sha256:0", "intervals": {}, "protocol": "", "split": ""}}
     (tmp_path / "figures.json").write_text(json.dumps(other))
+    part = {"voc": other["voc"] | {"intervals": {"miou": [0.5, 0.6]}}}  # without the figure itself
+    (tmp_path / "part.json").write_text(json.dumps(part))
     (tmp_path / "words.txt").write_text("words")
-    places = {"figures": tmp_path / "figures.json", "words": tmp_path / "words.txt", "text": text_folder}
+    files = {"figures": "figures.json", "part": "part.json", "words": "words.txt"}
+    places = {name: tmp_path / file for name, file in files.items()} | {"text": text_folder}
     with pytest.raises(SystemExit):
         convert(["to-hub", f"--checkpoint={clippy_file}", *(part.format(**places) for part in arguments)])
     message = capsys.readouterr().err

@@ -216,6 +216,12 @@ def test_a_wrong_command_is_answered_in_one_line(argument, message, capsys):
     assert ended.value.code == 1 and message in error and error.count("\n") == 1
 
 
+def test_an_empty_workdir_is_not_the_current_folder(capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(["main", f"--config={small_run.ROOT}/configs/b16.py", "--workdir="])
+    assert capsys.readouterr().err == "error: --workdir is empty; name the folder of the run\n"
+
+
 def test_a_flag_file_that_is_not_there_is_answered_in_one_line():
     """absl looks for it before the program begins."""
     done = programs.run([*PROGRAM, "--flagfile=nowhere"])
@@ -248,6 +254,7 @@ def test_a_run_that_is_killed_comes_to_what_one_does_that_is_not(flags, uninterr
         ("ledger/0.jsonl", '"}', '0"}', "ledger"),
         ("ledger/0.jsonl", '"step": 7', '"step": 6', "ledger"),
         ("metrics.jsonl", '"loss": ', '"loss": 1', "losses"),
+        ("metrics.jsonl", '"loss": ', '"loss": null, "was": ', "losses"),
         ("metrics.jsonl", '{"step": 7', '{"step": 17', "losses"),
     ],
 )

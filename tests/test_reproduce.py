@@ -144,7 +144,7 @@ def test_what_is_kept_is_not_measured_again_unless_something_changed(data, model
         (["--data=EMPTY"], "EMPTY holds none of the data sets: imagenet/val, "),
         (["--segmentation_protocols=sclip,other"], "--segmentation_protocols has 'other'; known here: standard,"),
         (["--training=mean=b"], "--training=mean=b must be NAME=CHECKPOINT; the names are supervised image tower,"),
-        (["--output=/dev/null/report"], "--output=/dev/null/report cannot be made"),
+        (["--output=/dev/null/report"], "--output=/dev/null/report cannot be written"),
         (["--data=HALF"], "cityscapes has no gtFine/val; it must be a tree of Cityscapes"),
     ],
 )

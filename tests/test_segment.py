@@ -112,6 +112,15 @@ def test_a_folder_gets_files_for_every_image(tmp_path, capsys):
     assert len(list((tmp_path / "segments").iterdir())) == 3 * (3 + 3)
 
 
+def test_words_that_differ_in_signs_alone_keep_their_heat_maps(tmp_path, checkpoint):
+    checkpoint.texts |= {f"a photo of a {word}": checkpoint.texts["a photo of a sky"] for word in ("c#", "c+")}
+    stripes(RED, BLUE).save(tmp_path / "x.png")
+    flags = ["--labels=c#,c+,sky", "--heatmaps", f"--output={tmp_path}/segments"]
+    segment.main(["--checkpoint=model", f"--image={tmp_path}/x.png", *flags])
+    names = {path.name for path in (tmp_path / "segments").glob("*_heatmap_*")}
+    assert len(names) == 3 and "x_heatmap_sky.png" in names
+
+
 def test_templates_are_averaged(tmp_path, checkpoint):
     stripes(RED, GREEN).save(tmp_path / "photo.png")
     (tmp_path / "templates.txt").write_text("a photo of {a} {c}\n\na drawing of {a} {c}\n")

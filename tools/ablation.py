@@ -36,7 +36,7 @@ from clippy_jax.evaluators import (  # noqa: E402
     write_json,
 )
 from clippy_jax.evaluators.intervals import CONFIDENCE  # noqa: E402
-from clippy_jax.evaluators.result import markdown, write_results  # noqa: E402
+from clippy_jax.evaluators.result import in_percent, markdown, write_results  # noqa: E402
 from clippy_jax.inference import Model  # noqa: E402
 from clippy_jax.segment import scenes  # noqa: E402
 from clippy_jax.weights.parameter_digest import parameter_digest  # noqa: E402
@@ -162,10 +162,7 @@ def table(summary: Mapping[str, Any]) -> str:
     """A Markdown table in percent: a row for each pooling, then the paper's."""
     rows = []
     for pooling, of in summary["poolings"].items():
-        cells = [
-            f"{100 * figure['mean']:.1f} [{100 * figure['interval'][0]:.1f}, {100 * figure['interval'][1]:.1f}]"
-            for figure in of["figures"].values()
-        ]
+        cells = [in_percent(figure["mean"], figure["interval"]) for figure in of["figures"].values()]
         rows.append((pooling, str(len(of["seeds"])), *cells))
     if difference := _cls_less_max(summary["poolings"]):
         rows.append(difference)

@@ -28,18 +28,11 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from clippy_jax.whole_files import write_text  # noqa: E402
+from tools.benchmarks.sides import PEERS  # noqa: E402
+from tools.benchmarks.training_step import SETTINGS  # noqa: E402
+
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-PEERS = ("eager", "compiled")
-SETTINGS = (
-    "texts of 77 tokens",
-    "captions of real lengths",
-    "patch dropout 0.5",
-    "rematerialised",
-    "4 microbatches",
-    "rematerialised, 4 microbatches",
-    "no attention dropout",
-    "plain attention",
-)
 MODULES = {
     "step": "training_step",
     "inference": "image_inference",
@@ -62,7 +55,7 @@ def flags() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     step = commands.add_parser("step", help="the training step")
-    step.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS[:3], help="default: %(default)s")
+    step.add_argument("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS][:3], help="default: %(default)s")
     inference = commands.add_parser("inference", help="image inference")
     loss = commands.add_parser("loss", help="the contrastive losses")
     memory = commands.add_parser("memory", help="the training step's memory")
@@ -89,7 +82,9 @@ def flags() -> argparse.ArgumentParser:
         default = size if many else size[0]
         command.add_argument("--batch_size", type=int, default=default, help="default: %(default)s", **many)
     for command in (step, inference, device):
-        command.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="PyTorch (default: %(default)s)")
+        command.add_argument(
+            "--peers", nargs="*", choices=PEERS, default=[*PEERS], help="PyTorch (default: %(default)s)"
+        )
     for command in (step, inference):
         command.add_argument("--turns", type=int, help="of each side (default: by size)")
         command.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
@@ -120,9 +115,7 @@ def main() -> None:
     # Each is imported alone: some set the number of devices, some need more packages than others.
     report = importlib.import_module(f"tools.benchmarks.{MODULES[command]}").measure(**arguments)
     print(report.table())
-    unfinished = output.with_name(output.name + ".unfinished")
-    unfinished.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    unfinished.replace(output)
+    write_text(output, json.dumps(report.as_json(), indent=2) + "\n")
     print(f"written to {output}")
 
 

@@ -49,7 +49,7 @@ def page() -> str:
         meanings = comments(group)
         for field in fields:
             kind = _type(group, field.name)
-            given = [_code(_at(of, f"{path}.{field.name}")) for of in values]
+            given = [_code(of.get(f"{path}.{field.name}")) for of in values]  # where each evaluation has its own, none
             rows.append(f"| `{path}.{field.name}` | {_kind(kind)} | {' | '.join(given)} | {meanings[field.name]} |")
         parts.append(f"## `{path}`\n\n{about}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
@@ -109,12 +109,7 @@ def _kind(kind: Any) -> str:
 
 def _values(name: str) -> Mapping[str, Any]:
     values = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]().to_dict()
-    return dict(config.values_by_name(values))
-
-
-def _at(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a field; None where each evaluation has its own."""
-    return values.get(name)
+    return config.values_by_name(values)
 
 
 def _code(value: Any) -> str:

@@ -21,7 +21,7 @@ from clippy_jax.command_line import Parser  # noqa: E402
 from clippy_jax.errors import InputError, exit_with_one_line  # noqa: E402
 from clippy_jax.evaluators import Segmentation, ZeroShotClassification, published, write_json  # noqa: E402
 from clippy_jax.evaluators.intervals import CONFIDENCE  # noqa: E402
-from clippy_jax.evaluators.result import markdown  # noqa: E402
+from clippy_jax.evaluators.result import in_percent, markdown  # noqa: E402
 from tools import ablation, demo  # noqa: E402
 
 FOLDER = pathlib.Path("runs/frozen_towers")
@@ -102,10 +102,10 @@ def workdir(name: str) -> str:
 
 def table(summary: Mapping[str, Any]) -> str:
     """A Markdown table in percent: ours, then the paper's."""
-    rows = []
-    for name, row in summary["rows"].items():
-        figures = [(of["value"], *of["interval"]) for of in row["figures"].values()]
-        rows.append((name, *(f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in figures)))
+    rows = [
+        (name, *(in_percent(figure["value"], figure["interval"]) for figure in row["figures"].values()))
+        for name, row in summary["rows"].items()
+    ]
     of_paper = [row for name in ("freezing", "sub_sampling") for row in published.rows(name, "ImageNet", "VOC")]
     return markdown(("training", *FIGURES), rows + of_paper)
 

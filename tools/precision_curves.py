@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from clippy_jax.command_line import Parser  # noqa: E402
+from clippy_jax.command_line import Parser, on_this_machine  # noqa: E402
 from clippy_jax.errors import InputError, exit_with_one_line  # noqa: E402
 
 REFERENCE = "float32"
@@ -41,7 +41,7 @@ def flags() -> Parser:
 @exit_with_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the command, trains, compares, prints the table and writes the JSON."""
-    args, overrides = flags().parse_known_args(arguments)
+    args, overrides = flags().parse_known_args(on_this_machine(sys.argv[1:] if arguments is None else arguments))
     for flag in overrides:
         if not flag.startswith("--config."):
             raise InputError(f"{flag!r} is not a flag; see python tools/precision_curves.py --help")
@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train([f"--config={args.config}", *overrides], workdir, precision, seed)
             of_precision[seed] = figures(workdir, args.window)
     comparison = compare(runs[REFERENCE], runs[args.precision])
-    import jax  # here because a device that this process holds is not there for the training
+    # Imported here, since a device that this process holds is not there for the training.
+    import jax
+
+    from clippy_jax.evaluators import write_json
 
     report = {
         "device": jax.devices()[0].device_kind,
@@ -70,9 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "comparison": comparison,
         "runs": runs,
     }
-    temporary = args.output.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    temporary.replace(args.output)
+    write_json(report, args.output)
     print(f"\n{table(comparison, args.precision)}\n\nwritten: {args.output}")
 
 
@@ -125,13 +126,15 @@ def compare(
 
 def table(comparison: Mapping[str, Mapping[str, float]], precision: str) -> str:
     """The comparison as a Markdown table."""
+    from clippy_jax.evaluators.result import markdown
+
     header = ("", REFERENCE, precision, "difference, same seed", "largest", "deviation over seeds")
-    rows = [header, ("---",) * len(header)]
+    rows = []
     for name, values in comparison.items():
         shown = [f"{values[key]:.4f}" for key in ("reference", "lower")]
         shown += [f"{values[key]:+.4f}" for key in ("difference", "largest_difference")]
         rows.append((name, *shown, f"{values['deviation_over_seeds']:.4f}"))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(header, rows)
 
 
 def _seeds(text: str) -> list[int]:

@@ -69,15 +69,7 @@ class SegmentsTab:
                         for label in ("Overlay", "Mask", "JSON")
                     ]
                 self._names = gr.HTML(elem_id="patch-names")
-        self.outputs = [
-            self.overlay,
-            self._hint,
-            self._patch,
-            self._heat_map,
-            self._legend,
-            *self._files,
-            self._names,
-        ]
+        self.outputs = [self.overlay, self._hint, self._patch, self._heat_map, self._legend, *self._files, self._names]
 
     def show(self, request: Request) -> Update:
         """Segments, legend and files; with a point also the patch under it."""

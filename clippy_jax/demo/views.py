@@ -56,11 +56,7 @@ def segments(
 
 
 def patch(
-    embedder: Embedder,
-    image: PIL.Image.Image,
-    words: Sequence[str],
-    resolution: float,
-    point: tuple[float, float],
+    embedder: Embedder, image: PIL.Image.Image, words: Sequence[str], resolution: float, point: tuple[float, float]
 ) -> View:
     """What the patch under a point would be called, and a heat map of the patches that are like it."""
     embedded = embedder.image(image, resolution)
@@ -82,12 +78,7 @@ def classification(embedder: Embedder, image: PIL.Image.Image, words: Sequence[s
 
 
 def groups(
-    embedder: Embedder,
-    image: PIL.Image.Image,
-    words: Sequence[str],
-    resolution: float,
-    opacity: float,
-    count: int,
+    embedder: Embedder, image: PIL.Image.Image, words: Sequence[str], resolution: float, opacity: float, count: int
 ) -> View:
     """Groups of patches, made without words; if there are words, each group has the one that names most of it."""
     embedded = embedder.image(image, resolution)

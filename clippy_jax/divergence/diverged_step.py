@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from clippy_jax.config import Config, parse
-from clippy_jax.errors import InputError
+from clippy_jax.errors import reading
 from clippy_jax.input_pipeline.pipeline import Batch
 from clippy_jax.weights.safetensors_file import read_safetensors, write_safetensors
 from clippy_jax.whole_files import complete_or_nothing
@@ -60,11 +60,11 @@ def write_diverged_step(path: epath.PathLike, step: DivergedStep, more: dict[str
 def read_diverged_step(path: str) -> DivergedStep:
     """Reads a file that `FiniteNumbers` wrote; raises `InputError` if it is missing, damaged or another."""
     arrays, metadata = read_safetensors(path)
-    try:
+    with reading(path, "give WORKDIR/diverged/STEP.safetensors", "was not written by a run that diverged"):
         values = json.loads(metadata[_KEY])
         config = parse(values["config"])
         batch = Batch(arrays["images"], arrays["tokens"]) if "images" in arrays else None
-        step, names = int(values["step"]), [str(name) for name in values["samples"]]
+        names = [str(name) for name in values["samples"]]
         size = config.input.image_size
         image, kind = (size, size, 3), np.uint8
         if batch and config.input.image_features:  # which tells their shape
@@ -75,8 +75,4 @@ def read_diverged_step(path: str) -> DivergedStep:
             or len(names) != config.input.batch_size
         ):
             raise ValueError("other arrays than the configuration has")
-        return DivergedStep(step, str(values["what"]), str(values["workdir"]), config, names, batch)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(
-            f"{path} was not written by a run that diverged; give WORKDIR/diverged/STEP.safetensors"
-        ) from None
+        return DivergedStep(int(values["step"]), str(values["what"]), str(values["workdir"]), config, names, batch)

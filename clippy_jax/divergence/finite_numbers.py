@@ -17,6 +17,7 @@ from clippy_jax.processes import log_line
 from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.run.ledger import Ledger
 from clippy_jax.run.sound_checkpoints import find_not_finite
+from clippy_jax.run.workdir import absolute_path
 
 _NAMES = 2  # that a message shows
 
@@ -88,7 +89,7 @@ class FiniteNumbers:
         path = epath.Path(self._workdir) / "diverged" / f"{step}.safetensors"
         try:
             batch, names = self._input.whole_batch(step - 1)
-            workdir = os.fspath(epath.Path(self._workdir).absolute())
+            workdir = os.fspath(absolute_path(self._workdir))
             diverged = DivergedStep(step, what, workdir, self._config, names, batch if self._with_arrays else None)
             more = {
                 "checkpoint": self._checkpointer.latest_step(),

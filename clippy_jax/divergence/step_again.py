@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from clippy_jax.config import Config
 from clippy_jax.divergence.diverged_step import DivergedStep
 from clippy_jax.errors import InputError
+from clippy_jax.hub import as_path
 from clippy_jax.input_pipeline.device_batches import device_batches
 from clippy_jax.input_pipeline.pipeline import Batch, TrainingInput
 from clippy_jax.mesh import check_batch_size, make_mesh
@@ -33,7 +34,7 @@ def replay(diverged: DivergedStep, workdir: str, train: str | None = None, at_ch
     Raises:
       InputError: there is no such run, or the data are not those of the step.
     """
-    folder = pathlib.Path(workdir)
+    folder = as_path(workdir)
     if not (folder / "tokenizer").is_dir():
         raise InputError(f"{folder} is not the workdir of a run; say where it is by --workdir")
     data = dataclasses.replace(

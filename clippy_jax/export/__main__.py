@@ -9,13 +9,14 @@ The folders have a README.md that says how to use them.
 
 import argparse
 import importlib.util
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clippy_jax.command_line import Parser, announce
-from clippy_jax.config import ImageTowerConfig, check_image_size
+from clippy_jax.config import check_image_size
 from clippy_jax.errors import InputError, exit_with_one_line
 from clippy_jax.whole_files import check_output, complete_or_nothing
 
@@ -105,12 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if importlib.util.find_spec(name) is None:
             raise InputError(f"export {args.command} needs {name}, which is not installed; pip install {name}")
     announce(devices=False)
-    if args.command in ("safetensors", "torch"):
-        _write_tensors(args)
-        print(f"written: {args.output}")
-        return
-    {"stablehlo": _stablehlo, "onnx": _onnx, "web": _web}[args.command](args)
-    print(f"written: {args.output}; its README.md says how to use it")
+    write = {"stablehlo": _stablehlo, "onnx": _onnx, "web": _web}.get(args.command, _tensors)
+    write(args)
+    print(f"written: {args.output}" + ("" if write is _tensors else "; its README.md says how to use it"))
 
 
 # Imports are inside the commands, so that a wrong command line is answered at once.
@@ -123,8 +121,8 @@ def _stablehlo(args: argparse.Namespace) -> None:
         raise InputError(f"--text_length={min(lengths)} must be at least 1")
     model = _load(args)
     sizes = list(dict.fromkeys(sizes)) or [(model.image_size, model.image_size)]
-    for size in sizes:
-        _check_sides(size, model.config.image)
+    for pixels in itertools.chain(*sizes):
+        check_image_size(pixels, model.config.image, "--image_size")
     import jax
 
     from clippy_jax.export.stablehlo import write_stablehlo
@@ -155,7 +153,7 @@ def _web(args: argparse.Namespace) -> None:
         write_web(pathlib.Path(folder), model, words, runtime)
 
 
-def _write_tensors(args: argparse.Namespace) -> None:
+def _tensors(args: argparse.Namespace) -> None:
     """The file that `convert to-torch` writes, without the optimizer's state."""
     from clippy_jax.weights import load_checkpoint, write_clippy, write_clippy_safetensors
 
@@ -176,17 +174,19 @@ def _load(args: argparse.Namespace) -> "Model":
 
 def _write(args: argparse.Namespace, write: Callable[[pathlib.Path], None]) -> None:
     """Makes the folder with what `write` puts in, and the files of the tokenizer where the model came with them."""
-    from clippy_jax.input_pipeline.tokenizer import copy_tokenizer
+    from clippy_jax.hub import as_path
+    from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, find_tokenizer
     from clippy_jax.weights.kinds import find_weights
 
-    tokenizer = pathlib.Path(args.tokenizer or pathlib.Path(find_weights(args.checkpoint), "tokenizer"))
+    own = as_path(find_weights(args.checkpoint)) / "tokenizer"
+    tokenizer = find_tokenizer(args.tokenizer) if args.tokenizer else own
     with complete_or_nothing(args.output, args.force) as path:
         folder = pathlib.Path(path)
         folder.mkdir()
         write(folder)
         if tokenizer.is_dir():
             (folder / "tokenizer").mkdir()
-            copy_tokenizer(str(tokenizer), str(folder / "tokenizer"))
+            copy_tokenizer(tokenizer, folder / "tokenizer")
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -195,11 +195,6 @@ def _image_size(text: str) -> tuple[int, int]:
     if not match:
         raise InputError(f"--image_size={text} must be one number of pixels or HEIGHTxWIDTH, such as 224 or 448x336")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _check_sides(size: tuple[int, int], image: ImageTowerConfig) -> None:
-    for pixels in size:
-        check_image_size(pixels, image, "--image_size")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ def read_runtime(path: str | None) -> dict[str, bytes]:
     if path is None:
         with tempfile.TemporaryDirectory() as folder:
             return _read_archive(_download(folder))
-    if pathlib.Path(path).is_dir():
-        return _read_folder(pathlib.Path(path))
-    return _read_archive(pathlib.Path(path))
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        return _read_archive(folder)
+    with _boundary(folder):
+        return {pathlib.PurePath(name).name: (folder / name).read_bytes() for name in FILES}
 
 
 def _download(folder: str) -> pathlib.Path:
@@ -49,11 +51,6 @@ def _download(folder: str) -> pathlib.Path:
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise InputError(f"npm cannot get {PACKAGE} ({reason}); check the network, {instead}")
     return next(pathlib.Path(folder).glob("*.tgz"))
-
-
-def _read_folder(folder: pathlib.Path) -> dict[str, bytes]:
-    with _boundary(folder):
-        return {pathlib.PurePath(name).name: (folder / name).read_bytes() for name in FILES}
 
 
 def _read_archive(path: pathlib.Path) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """`export web`: a page that segments images in the browser, the image tower and the words' embeddings beside it."""
 
+import collections
 import json
 import pathlib
 import shutil
@@ -50,11 +51,9 @@ def read_words(path: str) -> list[str]:
     words = [" ".join(line.split()) for line in lines if line.strip()]
     if not 2 <= len(words) <= MOST_WORDS:
         raise InputError(f"--words={path} has {len(words)} words; write 2 to {MOST_WORDS:,}, one a line")
-    seen = set()
-    for word in words:
-        if word in seen:
+    for word, count in collections.Counter(words).items():
+        if count > 1:
             raise InputError(f"--words={path} has {word!r} more than once; write each word once")
-        seen.add(word)
     return words
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from clippy_jax.errors import reason
+
 # How far rounding to bfloat16 may take the kernel's numbers and gradients from float32's, relative to their norm.
 TOLERANCE = 0.03
 # The bias of a key that is not attended to, as JAX takes it for cuDNN: low, and far from overflowing.
@@ -20,11 +22,11 @@ RULED_OUT = -(2.0**41)
 
 
 def plain_attention(
-    query: Float[Array, "B heads N K"],
+    query: Float[Array, "B heads Q K"],
     key: Float[Array, "B heads N K"],
     value: Float[Array, "B heads N K"],
     precision: jax.lax.Precision,
-) -> tuple[Float[Array, "B N heads K"], Float[Array, "B heads N N"]]:
+) -> tuple[Float[Array, "B Q heads K"], Float[Array, "B heads Q N"]]:
     """softmax(query · key / √K) · value, and the softmax, which is float32."""
     # The barrier has the heads moved to the front once, before the products, and not in each of them.
     query, key, value = jax.lax.optimization_barrier((query, key, value))
@@ -97,7 +99,7 @@ def fused_attention_works(length: int, heads: int, head_width: int, dtype: jnp.d
             # Not Python's `max`, which passes a NaN over.
             off = float(jnp.stack([jnp.linalg.norm(a - b) / jnp.linalg.norm(b) for a, b in zip(fused, right)]).max())
     except Exception as error:  # of whatever kind a missing library, kernel or card raises
-        logging.warning("attention without cuDNN's kernel: %s", " ".join(str(error).split())[:200])
+        logging.warning("attention without cuDNN's kernel: %s", reason(error))
         return False
     if not off <= TOLERANCE:
         logging.warning("attention without cuDNN's kernel: its numbers are off by %.3g", off)

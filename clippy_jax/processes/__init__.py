@@ -16,7 +16,7 @@ import numpy as np
 from jax._src import distributed  # its client has no public name; Orbax takes it from here, too
 from jax.experimental import multihost_utils
 
-from clippy_jax.errors import InputError, bug_note, one_line
+from clippy_jax.errors import InputError, bug_note, one_line, reason
 from clippy_jax.processes import lost_process
 
 _HOW_BY_FLAGS = "--coordinator_address=HOST:PORT (of the first process), --process_count and --process_id"
@@ -210,17 +210,13 @@ def _in_indexed_kubernetes_job() -> bool:
 
 def _local_device_ids(process_count: int) -> Sequence[int] | None:
     """No restriction for the only process of a node; else JAX's own choice, a GPU for each."""
-    alone = process_count == int(os.environ.get("SLURM_STEP_NUM_NODES", 0))
+    alone = "SLURM_STEP_NUM_NODES" in os.environ and process_count == _number("SLURM_STEP_NUM_NODES")
     alone |= os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
     return [] if alone else None
 
 
 def _check_flags(coordinator_address: str | None, process_count: int | None, process_id: int | None) -> None:
-    flags = {
-        "--coordinator_address": coordinator_address,
-        "--process_count": process_count,
-        "--process_id": process_id,
-    }
+    flags = {"--coordinator_address": coordinator_address, "--process_count": process_count, "--process_id": process_id}
     missing = [name for name, value in flags.items() if value is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} missing; a run of several processes needs {_HOW_BY_FLAGS}")
@@ -253,7 +249,6 @@ def _join(join_seconds: int, heartbeat_seconds: int, **arguments) -> None:
             **arguments, initialization_timeout=join_seconds + 60, heartbeat_timeout_seconds=heartbeat_seconds
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the processes of this run cannot meet: {reason}; check {_HOW_BY_FLAGS}") from error
+        raise InputError(f"the processes of this run cannot meet: {reason(error)}; check {_HOW_BY_FLAGS}") from error
     finally:
         timer.cancel()

@@ -21,8 +21,9 @@ from clippy_jax.config import CheckpointConfig
 from clippy_jax.errors import InputError
 from clippy_jax.processes import gather_texts, log_line
 from clippy_jax.run import sound_checkpoints, storage_faults
+from clippy_jax.run.checkpoint_fit import check_fits
+from clippy_jax.run.workdir import absolute_path
 
-_SHOWN_MISMATCHES = 3
 _SMALLEST_SLICE = 2**20  # bytes
 # Orbax counts by the clock of the day, and a clock that is set anew in the middle of a save would end it. So a save may
 # take any time, and makes its folders first: other threads would wait for that by a clock that cannot be chosen.
@@ -83,7 +84,8 @@ class Checkpointer:
 
     def is_due(self, step: int) -> bool:
         """Whether the configuration says to save after `step` steps."""
-        return self._due_by_steps(step) or self._due_by_clock(step)
+        every = self._config.every_steps
+        return (every > 0 and step % every == 0) or self._due_by_clock(step)
 
     def save(self, step: int, state: Any) -> bool:
         """Saves, unless this step is saved already (then returns False).
@@ -111,8 +113,8 @@ class Checkpointer:
         self._last_save_time, self._last_saved = self._clock(), step
         return True
 
-    def restore(self, abstract_state: Any, step: int | None = None) -> Any:
-        """Reads a checkpoint onto the devices that `abstract_state` names.
+    def restore(self, abstract_state: Any) -> Any:
+        """Reads the newest sound checkpoint onto the devices that `abstract_state` names.
 
         The first process looks at it beforehand, and all go by its verdict. Damaged checkpoints that are newer than the
         one restored are renamed to `STEP.damaged`.
@@ -120,19 +122,21 @@ class Checkpointer:
         Args:
           abstract_state: the train state with a `jax.ShapeDtypeStruct` that has a sharding in place of every array.
             The shardings need not be those of the run that saved.
-          step: which checkpoint; the newest sound one by default.
 
         Raises:
-          InputError: there is no such checkpoint, it is damaged, it is of another model or optimizer, or going on from
+          InputError: there is no checkpoint, all are damaged, it is of another model or optimizer, or going on from
             it would lose more than `config.checkpoint.max_steps_lost` steps.
         """
         self._manager.wait_until_finished()
         folder = self._manager.directory
         damaged: dict[int, str] = {}
-        for candidate in _candidates(folder, self._steps(), step):
-            damage = _told_by_first_process(sound_checkpoints.damage, folder / str(candidate), abstract_state)
+        for candidate in _candidates(folder, self._steps()):
+            path = folder / str(candidate)
+            own = sound_checkpoints.damage(path, abstract_state) if jax.process_index() == 0 else ""
+            damage = gather_texts(own)[0]
             if not damage:
-                _check_fits(self._manager, candidate, abstract_state)
+                saved = self._manager.item_metadata(candidate)[sound_checkpoints.ITEM].tree
+                check_fits(path, saved, abstract_state)
                 state, damage = self._read(candidate, abstract_state)
             if not damage:
                 self._set_aside(damaged, candidate)
@@ -188,9 +192,6 @@ class Checkpointer:
         before = math.inf if self._read_before is None else self._read_before
         return [step for step in self._manager.all_steps() if step < before]
 
-    def _due_by_steps(self, step: int) -> bool:
-        return bool(self._config.every_steps) and step % self._config.every_steps == 0
-
     def _due_by_clock(self, step: int) -> bool:
         if not self._config.every_minutes or step % self._clock_every_steps:
             return False
@@ -212,7 +213,7 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     Raises:
       InputError: `workdir` has no complete checkpoint (of this step), or only damaged ones.
     """
-    folder = _folder(workdir)
+    folder = absolute_path(workdir) / "checkpoints"
     damaged: dict[int, str] = {}
     for candidate in _candidates(folder, ocp.utils.checkpoint_steps(folder) if folder.is_dir() else [], step):
         try:
@@ -226,15 +227,9 @@ def restore_arrays(workdir: epath.PathLike, parts: Sequence[str], step: int | No
     raise _all_damaged(folder, damaged)
 
 
-def _folder(workdir: epath.PathLike) -> epath.Path:
-    """Where the checkpoints of a run lie; Orbax wants a whole path, which the address of a remote one is already."""
-    path = epath.Path(workdir)
-    return (path if "://" in str(path) else path.absolute()) / "checkpoints"
-
-
 def _open(workdir: epath.PathLike, **options) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
-        _folder(workdir),
+        absolute_path(workdir) / "checkpoints",
         options=ocp.CheckpointManagerOptions(async_options=_ANY_TIME, **options),
         item_names=(sound_checkpoints.ITEM,),
         item_handlers={sound_checkpoints.ITEM: ocp.PyTreeCheckpointHandler(type_handler_registry=_type_handlers())},
@@ -251,7 +246,7 @@ def _type_handlers() -> Any:
     return ocp.type_handlers.create_type_handler_registry(*handlers.items())
 
 
-def _candidates(folder: epath.Path, steps: Sequence[int], step: int | None) -> list[int]:
+def _candidates(folder: epath.Path, steps: Sequence[int], step: int | None = None) -> list[int]:
     """The steps to try, the newest first; or the one asked for."""
     if not steps:
         raise InputError(f"{folder} has no complete checkpoint")
@@ -266,47 +261,3 @@ def _all_damaged(folder: epath.Path, damaged: Mapping[int, str]) -> InputError:
     return InputError(
         f"{folder / str(step)} is damaged ({damage}){more}; copy a sound one there or use another --workdir"
     )
-
-
-def _told_by_first_process(find: Callable[..., str], *arguments: Any) -> str:
-    """What the first process finds, in every process."""
-    return gather_texts(find(*arguments) if jax.process_index() == 0 else "")[0]
-
-
-def _check_fits(manager: ocp.CheckpointManager, step: int, abstract_state: Any) -> None:
-    saved = _describe(manager.item_metadata(step)[sound_checkpoints.ITEM].tree)
-    wanted = _describe(jax.tree.map(_as_stored, abstract_state))
-    mismatches = [
-        f"{name} is {saved[name]} there and {wanted[name]} here"
-        for name in wanted
-        if name in saved and saved[name] != wanted[name]
-    ]
-    mismatches += [f"{name} is only there" for name in saved if name not in wanted]
-    mismatches += [f"{name} is only here" for name in wanted if name not in saved]
-    if not mismatches:
-        return
-    mismatches.sort(key=lambda mismatch: not mismatch.startswith("params/"))
-    what = "model" if mismatches[0].startswith("params/") else "optimizer"
-    shown = ", ".join(mismatches[:_SHOWN_MISMATCHES])
-    if len(mismatches) > _SHOWN_MISMATCHES:
-        shown += f", and {len(mismatches) - _SHOWN_MISMATCHES} more"
-    raise InputError(
-        f"{manager.directory / str(step)} is of another {what}: {shown}; "
-        "use another --workdir or the configuration that it was made with"
-    )
-
-
-def _as_stored(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Typed random keys are stored as their integers."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.eval_shape(jax.random.key_data, leaf)
-    return leaf
-
-
-def _describe(tree: Any) -> dict[str, str]:
-    """Path → "dtype[shape]" of every array in a tree of things with a shape and a dtype."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }

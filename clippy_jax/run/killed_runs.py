@@ -173,13 +173,17 @@ def last_step(workdir: pathlib.Path, since: float = 0.0) -> int:
         return 0
 
 
-def _start(flags: Sequence[str], layout: Layout, on_cpu: bool, outputs: Sequence[IO[bytes]]) -> list[subprocess.Popen]:
+def free_address() -> str:
+    """Where processes can meet: a port of this machine that nobody listens at."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def _start(flags: Sequence[str], layout: Layout, on_cpu: bool, outputs: Sequence[IO[bytes]]) -> list[subprocess.Popen]:
     command = [sys.executable, "-m", "clippy_jax.main", *flags, f"--process_count={layout.processes}"]
     if layout.processes > 1:
-        command += [f"--coordinator_address={address}"]
+        command += [f"--coordinator_address={free_address()}"]
         command += [f"--heartbeat_seconds={_HEARTBEAT}", f"--join_seconds={_JOIN}"]
     processes = []
     for number, output in enumerate(outputs):

@@ -25,7 +25,11 @@ _FOLDER = "ledger"
 
 
 class Ledger:
-    """Every process of a run makes the same calls, each with what it has read itself."""
+    """Every process of a run makes the same calls, each with what it has read itself.
+
+    Attributes:
+      updates_left_out: how many updates the run has left out.
+    """
 
     def __init__(self, workdir: epath.PathLike, digests: bool, start_step: int):
         """Goes on with the ledger as it was after `start_step` steps.
@@ -45,13 +49,8 @@ class Ledger:
         for line in kept:
             self._bad.note_all(_bad(line))
         left_out = len({line["step"] for line in kept if line.get("update") == "left out"})
-        self._updates_left_out = int(multihost_utils.broadcast_one_to_all(np.int32(left_out)))
+        self.updates_left_out = int(multihost_utils.broadcast_one_to_all(np.int32(left_out)))
         self._told = False
-
-    @property
-    def updates_left_out(self) -> int:
-        """How many updates the run has left out."""
-        return self._updates_left_out
 
     def note(self, step: int, account: Account) -> None:
         """Notes what this process has read for a step."""
@@ -64,7 +63,7 @@ class Ledger:
 
     def note_update_left_out(self, step: int) -> None:
         """Notes that the parameters stay as they were before a step; all processes know it."""
-        self._updates_left_out += 1
+        self.updates_left_out += 1
         if jax.process_index() == 0:
             self._lines.write(step, {"update": "left out"})
 

@@ -41,10 +41,7 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
         return metric_writers.MultiWriter([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    writers += [
-        _JsonLinesWriter(folder / "metrics.jsonl", start_step),
-        _TensorBoardWriter(folder / "tensorboard"),
-    ]
+    writers += [_JsonLinesWriter(folder / "metrics.jsonl", start_step), _TensorBoardWriter(folder / "tensorboard")]
     return metric_writers.MultiWriter(writers)
 
 
@@ -168,25 +165,17 @@ class _ScalarWriter(metric_writers.MetricWriter):
         """Does nothing: what is written is written."""
 
 
-class _JsonLinesWriter(_ScalarWriter):
+class _JsonLinesWriter(JsonLines, _ScalarWriter):
     """`{"step": 200, "loss": 3.1, ...}` per line; a number that JSON lacks (NaN, infinity) is null."""
 
     def __init__(self, path: epath.Path, start_step: int):
         """Goes on with the file as it was after `start_step` steps."""
         go_back(path, start_step)
-        self._lines = JsonLines(path)
+        super().__init__(path)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends a line."""
-        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in scalars.items()})
-
-    def flush(self) -> None:
-        """Hands the lines so far to the file system."""
-        self._lines.flush()
-
-    def close(self) -> None:
-        """Ends the file."""
-        self._lines.close()
+        self.write(step, {name: value if math.isfinite(value) else None for name, value in scalars.items()})
 
 
 class _TensorBoardWriter(_ScalarWriter):

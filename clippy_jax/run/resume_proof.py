@@ -124,7 +124,7 @@ def compare(whole: pathlib.Path, other: pathlib.Path, step: int, loss_tolerance:
     losses, others = _losses(whole), _losses(other)
     ledger = read_digests(whole)
     complete = list(ledger) == list(losses) == list(others) == list(range(1, step + 1))
-    relative = max((abs(others[k] - losses[k]) / abs(losses[k]) for k in losses.keys() & others.keys()), default=np.inf)
+    relative = max((_difference(losses[k], others[k]) for k in losses.keys() & others.keys()), default=np.inf)
     left, right = (restore_arrays(run, ("params",), step)[0] for run in (whole, other))
     differences = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a, np.float64) - b).max()), left, right)
     if loss_tolerance is None:
@@ -138,7 +138,7 @@ def compare(whole: pathlib.Path, other: pathlib.Path, step: int, loss_tolerance:
         "digests": two,
         "equal": equal,
         "largest difference of a parameter": max(jax.tree.leaves(differences)),
-        "largest relative difference of a loss": float(relative),
+        "largest relative difference of a loss": relative,
     }
 
 
@@ -169,9 +169,17 @@ def _kills(run: dict[str, Any], signal: str) -> int:
     return sum(start["kill"] is not None and start["kill"]["signal"] == signal for start in run["starts"])
 
 
-def _losses(workdir: pathlib.Path) -> dict[int, float]:
+def _losses(workdir: pathlib.Path) -> dict[int, float | None]:
+    """Step → loss, None where it was not finite."""
     lines = read_lines(epath.Path(workdir) / "metrics.jsonl")
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def _difference(loss: float | None, other: float | None) -> float:
+    """Relative to the first loss; without a bound where that is 0 or one of them was not finite."""
+    if loss == other:
+        return 0.0
+    return abs(other - loss) / abs(loss) if loss and other is not None else np.inf
 
 
 def _digest(tree: Any) -> str:

@@ -28,20 +28,26 @@ class Damaged(Exception):
     """A checkpoint is not what was saved; the message says in a few words how that shows."""
 
 
+def paths(state: Any) -> list[str]:
+    """Names of the arrays, the same for a state and for the plain containers that it is read into."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+
 def metadata(state: Any) -> dict[str, dict[str, str]]:
     """What is to be saved beside a state: the digest of each array by its path. Waits for the devices."""
     found = jax.device_get(_digests(jax.tree.leaves(state)))
-    return {_KEY: {path: _text(digest) for path, digest in zip(_paths(state), found)}}
+    return {_KEY: {path: _text(digest) for path, digest in zip(paths(state), found)}}
 
 
 def find_not_finite(state: Any) -> str:
     """The path of an array that holds NaN or infinity, "" if there is none. Waits for the devices."""
     found = jax.device_get(_are_finite(jax.tree.leaves(state)))
-    return next((path for path, finite in zip(_paths(state), found) if not finite), "")
+    return next((path for path, finite in zip(paths(state), found) if not finite), "")
 
 
-def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, Any]:
-    """Reads parts of a state (all by default) into host memory, in this process alone.
+def read(folder: epath.Path, parts: Sequence[str]) -> dict[str, Any]:
+    """Reads parts of a state into host memory, in this process alone.
 
     Args:
       folder: of one checkpoint.
@@ -64,17 +70,17 @@ def read(folder: epath.Path, parts: Sequence[str] | None = None) -> dict[str, An
             if description is None:
                 raise Damaged("what it holds cannot be read")
             tree = description.tree
-            wanted = {part: tree[part] for part in parts or tree}
+            wanted = {part: tree[part] for part in parts}
             as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             restore = ocp.args.PyTreeRestore(wanted, restore_args=as_arrays, partial_restore=True)
             arrays = reader.restore(folder / ITEM, args=restore)
+        if saved is not None:
+            _compare(arrays, saved)
+        return arrays
     except Damaged:
         raise
     except Exception as error:  # Orbax, TensorStore and the file system each raise their own kinds
         raise Damaged(reason(error)) from error
-    if saved is not None:
-        _compare(arrays, saved)
-    return arrays
 
 
 def reason(error: Exception) -> str:
@@ -88,7 +94,7 @@ def damage(folder: epath.Path, state: Any) -> str:
     Reads all of it, in this process alone, and one field of the state at a time.
     """
     try:
-        for part in dict.fromkeys(path.split("/")[0] for path in _paths(state)):
+        for part in dict.fromkeys(path.split("/")[0] for path in paths(state)):
             read(folder, (part,))
     except Damaged as error:
         return str(error)
@@ -96,7 +102,7 @@ def damage(folder: epath.Path, state: Any) -> str:
 
 
 def _compare(arrays: Mapping[str, Any], saved: Mapping[str, str]) -> None:
-    for path, leaf in zip(_paths(arrays), jax.tree.leaves(arrays)):
+    for path, leaf in zip(paths(arrays), jax.tree.leaves(arrays)):
         if _text(_digests([leaf])[0]) != saved.get(path):
             raise Damaged(f"{path} is not what was saved")
 
@@ -140,9 +146,3 @@ def _mixed(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
 
 def _text(digest: UInt32[Array, "2"]) -> str:
     return "".join(f"{int(part):08x}" for part in digest)
-
-
-def _paths(state: Any) -> list[str]:
-    """Names of the arrays, the same for a state and for the plain containers that it is read into."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]

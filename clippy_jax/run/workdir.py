@@ -41,6 +41,12 @@ from clippy_jax.whole_files import complete_or_nothing, write_text
 _MODEL_FIELDS_FREE_TO_CHANGE = ("config.model.precision", "config.model.rematerialise")
 
 
+def absolute_path(workdir: epath.PathLike) -> epath.Path:
+    """A run's folder from the root on, which the address of a remote one is already."""
+    path = epath.Path(workdir)
+    return path if "://" in str(workdir) else path.absolute()
+
+
 def prepare_workdir(workdir: epath.PathLike, config: Config) -> list[str]:
     """Fills the folder of a new run, or checks that `config` continues the run that is already in it.
 

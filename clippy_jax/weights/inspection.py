@@ -25,7 +25,7 @@ def inspect(path: str, network: Network = "teacher") -> str:
     path = find_weights(path)
     kind = kind_of(path)
     if kind in (Kind.CONVERTED, Kind.RUN):
-        rows = [("is a", kind), *_checkpoint_rows(path)]
+        rows = [("is a", kind), *_checkpoint_rows(path, kind)]
     else:
         weights = read_weights(path, network)
         rows = [("is a", weights.kind), *_torch_rows(weights)]
@@ -54,16 +54,20 @@ def _torch_rows(weights: TorchWeights) -> Iterator[tuple[str, str]]:
     yield "not finite", some(broken) or "none"
 
 
-def _checkpoint_rows(path: str) -> Iterator[tuple[str, str]]:
-    checkpoint = load_checkpoint(path)
+def _checkpoint_rows(path: str, kind: Kind) -> Iterator[tuple[str, str]]:
+    checkpoint = load_checkpoint(path, with_moments=kind == Kind.CONVERTED)
     yield "name", f"{checkpoint.name or '-'}, epoch {checkpoint.epoch}"
     yield from _size_rows(checkpoint.config)
     yield "pooling", checkpoint.config.pooling
     yield "trained at", f"{checkpoint.image_size} pixels"
     parts = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in checkpoint.params.items()}
     yield from _parameter_rows(parts)
-    moments = checkpoint.moments
-    yield "optimizer", f"AdamW after {moments.step:,} steps" if moments else "none"
+    steps = checkpoint.moments and checkpoint.moments.step
+    if kind == Kind.RUN:  # whose moments, twice as much as the parameters, need not be read
+        from clippy_jax.run.checkpointing import restore_arrays  # here, since it needs Orbax
+
+        steps = int(restore_arrays(path, ("step",))[0])
+    yield "optimizer", "none" if steps is None else f"AdamW after {steps:,} steps"
     yield "tokenizer", checkpoint.tokenizer or "none"
 
 
@@ -87,6 +91,6 @@ def _optimizer(optimizer: Any) -> str:
     try:
         steps = {int(entry["step"]) for entry in optimizer["state"].values()}
         sizes = [str(len(group["params"])) for group in optimizer["param_groups"]]
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return "of a kind that is not known here" if optimizer else "none"
     return f"after {'/'.join(f'{step:,}' for step in sorted(steps)) or 'no'} steps, groups of {' and '.join(sizes)}"

@@ -18,13 +18,15 @@ from clippy_jax.weights.kinds import Kind, find_weights, kind_of
 from clippy_jax.weights.rules import Differences
 from clippy_jax.weights.sizes import join_towers
 from clippy_jax.weights.state_dict import Network
-from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_as, read_weights
+from clippy_jax.weights.towers import AnyConfig, initial_params, parameter_shapes, read_weights
 
 # What may differ between two towers although the weights of one fit the other.
 _FREE = ("image_size", "position_interpolation", "pixel_statistics", "patch_dropout", "dropout")
 
 
-def load_checkpoint(path: str, step: int | None = None, with_moments: bool = True) -> Checkpoint:
+def load_checkpoint(
+    path: str, step: int | None = None, with_moments: bool = True, flag: str = "--checkpoint"
+) -> Checkpoint:
     """Loads a whole CLIPpy with all that belongs to it.
 
     Args:
@@ -32,6 +34,7 @@ def load_checkpoint(path: str, step: int | None = None, with_moments: bool = Tru
         of the former two on the Hugging Face hub (`hf-hub:ORG/NAME`).
       step: which checkpoint of a run; the newest by default.
       with_moments: read the optimizer's memory, too.
+      flag: what asked for it, for the error messages.
 
     Raises:
       InputError: it does not exist, cannot be read, or is something else; or `step` is given for what is not a run.
@@ -47,7 +50,7 @@ def load_checkpoint(path: str, step: int | None = None, with_moments: bool = Tru
         raise InputError(f"--step={step}: {path} is not the workdir of a run and has no steps")
     if kind == Kind.CONVERTED:
         return read_converted_folder(path, with_moments)
-    return from_clippy(path, "--checkpoint", with_moments)[0]
+    return from_clippy(path, flag, with_moments)[0]
 
 
 def from_clippy(
@@ -67,7 +70,9 @@ def from_clippy(
     Raises:
       InputError: the file cannot be read, is something else, or does not fit.
     """
-    weights = read_as(Kind.CLIPPY, path, flag)
+    weights = read_weights(path)
+    if weights.kind != Kind.CLIPPY:
+        raise InputError(f"{flag}: {path} is a {weights.kind}; a {Kind.CLIPPY} is wanted")
     params, wrong = weights.to_params(allow_partial)
     moments = None
     if with_moments and weights.optimizer:
@@ -87,7 +92,7 @@ def from_clippy(
 def from_towers(
     image: str, text: str, network: Network = "teacher", allow_partial: bool = False
 ) -> tuple[Checkpoint, list[str]]:
-    """Joins a DINO ViT and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text folder's.
+    """Joins a ViT backbone and a Sentence-T5; arguments and result as of `from_clippy`. The tokenizer is the text's.
 
     Either may be a whole CLIPpy in any form, of which the tower is taken. Towers of different widths get a projection,
     which is left at its initialisation as the logit scale is.
@@ -140,7 +145,7 @@ def initialise(
         other_head = tower.config.embedding_width != config.text.embedding_width
         loaded["text"] = {name: value for name, value in tower.params.items() if not (other_head and name == "dense")}
     if clippy:
-        checkpoint = load_checkpoint(clippy, with_moments=False)
+        checkpoint = load_checkpoint(clippy, with_moments=False, flag="config.init.clippy")
         _check_same(checkpoint.config.image, config.image, _FREE, clippy, "config.model.image")
         _check_same(checkpoint.config.text, config.text, _FREE, clippy, "config.model.text")
         computed = ("image", "text", "pooling", "precision", "rematerialise")  # looked at, or free to change

@@ -14,7 +14,7 @@ from clippy_jax.weights.parameter_digest import parameter_digest
 PAPER = "https://arxiv.org/abs/2210.09996"
 # What a recipe is known by: everything that the numbers depend on, and no path of the machine that it ran on.
 _RECIPE = ("config.input.", "config.loss.", "config.optimizer.", "config.schedule.", "config.seed")
-_PATHS = ("train", "tokenizer", "index_folder")
+_PATHS = ("train", "tokenizer", "index_folder", "image_features")
 
 
 def read_figures(path: str | os.PathLike, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -26,8 +26,7 @@ def read_figures(path: str | os.PathLike, checkpoint: Checkpoint) -> dict[str, A
     with reading(path, "give what `clippy-jax evaluate --output` wrote"):
         results = json.loads(Path(path).read_text("utf-8"))
         digests = {name: result["checkpoint_digest"] for name, result in results.items()}
-        for result in results.values():
-            result["intervals"].items(), result["protocol"], result["split"]
+        _figure_table(results)  # which reads all that a card will
     digest = parameter_digest(checkpoint.params)
     others = [name for name, of in digests.items() if of != digest]
     if others:

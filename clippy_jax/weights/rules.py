@@ -1,7 +1,7 @@
 """What a conversion table is made of, and the two directions in which one is read.
 
 A table is a tuple of `Rule`s, one for each parameter of a model, in the order of the PyTorch module. Everything here
-is a pure function over dictionaries of NumPy arrays; `weights/torch_names.py` holds the tables.
+is a pure function over dictionaries of NumPy arrays; `torch_names.py` and `image_names.py` hold the tables.
 """
 
 import itertools

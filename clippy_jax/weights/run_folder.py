@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from clippy_jax.config import OptimizerConfig, ScheduleConfig
 from clippy_jax.errors import InputError
 from clippy_jax.hub import as_path
@@ -31,32 +33,33 @@ def read_run(workdir: str, step: int | None = None, with_moments: bool = True) -
     """
     model, image_size = read_model(workdir)
     tokenizer = as_path(workdir) / "tokenizer"
-    parts = ("params", "optimizer_state") if with_moments else ("params",)
-    params, *optimizer_state = restore_arrays(workdir, parts, step)
+    parts = ("params", "optimizer_state", "step") if with_moments else ("params",)
+    params, *moments = restore_arrays(workdir, parts, step)
     params.pop(_LOSS_BIAS, None)
     return Checkpoint(
         params=params,
         config=model,
         image_size=image_size,
         tokenizer=os.fspath(tokenizer) if tokenizer.is_dir() else None,
-        moments=_moments(*optimizer_state, workdir) if with_moments else None,
+        moments=_moments(*moments, workdir) if with_moments else None,
         name=os.path.basename(os.path.normpath(workdir)),
     )
 
 
-def _moments(optimizer_state: Any, workdir: str) -> Moments:
+def _moments(optimizer_state: Any, step: np.ndarray, workdir: str) -> Moments:
+    """Adam's after so many steps, whose updates may be fewer: some were left out."""
     adam = _find_adam(optimizer_state)
     if adam is None:
         raise InputError(f"{workdir} was not trained with Adam; {WITHOUT}")
-    step, (optimizer, schedule) = int(adam["count"]), _optimizer(workdir)
+    optimizer, schedule = _optimizer(workdir)
     settings = {
-        "lr": float(learning_rate(schedule)(max(0, step - 1))),  # of the last update
+        "lr": float(learning_rate(schedule)(max(0, int(step) - 1))),  # of the last step
         "betas": (optimizer.beta1, optimizer.beta2),
         "eps": optimizer.eps,
         "amsgrad": False,
     }
     return Moments(
-        step=step,
+        step=int(adam["count"]),
         mean={name: value for name, value in adam["mu"].items() if name != _LOSS_BIAS},
         square={name: value for name, value in adam["nu"].items() if name != _LOSS_BIAS},
         groups=({**settings, "weight_decay": 0.0}, {**settings, "weight_decay": optimizer.weight_decay}),

@@ -25,14 +25,15 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_
 
 
 def read_state_dict(path: str, network: Network = "teacher") -> tuple[Kind, dict[str, np.ndarray], Mapping[str, Any]]:
-    """Reads a DINO backbone or a CLIPpy out of a file, or out of a folder of transformers.
+    """Reads a ViT backbone or a CLIPpy out of a file, or out of a folder of transformers.
 
     Args:
       path: the file or folder.
       network: which of the two networks in a DINO training checkpoint.
 
     Returns:
-      What it is, its tensors under the public names (`torch_names.py`), and what was saved beside them ("epoch", ...).
+      What it is, its tensors under the names of the tables (`torch_names.py`, `image_names.py`), and what was saved
+      beside them ("epoch", ...).
 
     Raises:
       InputError: it cannot be read or is something else.

@@ -104,18 +104,6 @@ def read_weights(path: str, network: Network = "teacher") -> TorchWeights:
     return TorchWeights(path, kind, tensors, rules, config, image_size, epoch, name, optimizer)
 
 
-def read_as(kind: Kind, path: str, flag: str, network: Network = "teacher") -> TorchWeights:
-    """Reads weights that must be of one kind; `flag` names what asked for them.
-
-    Raises:
-      InputError: as `read_weights`, or they are of another kind.
-    """
-    weights = read_weights(path, network)
-    if weights.kind != kind:
-        raise InputError(f"{flag}: {path} is a {weights.kind}; a {kind} is wanted")
-    return weights
-
-
 def parameter_shapes(config: AnyConfig) -> dict[str, Any]:
     """The parameter tree of a tower or of both, with shapes in place of arrays."""
     return jax.eval_shape(lambda: _initialise(config))

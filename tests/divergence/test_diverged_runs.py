@@ -90,7 +90,9 @@ def test_the_batch_alone_is_given_to_the_checkpoint(diverged, capsys):
     [
         (lambda values: values | {"samples": ["elsewhere/0.tar: 7.jpg", *values["samples"][1:]]}, "row 0 of the batch"),
         (lambda values: values | {"workdir": "/nowhere"}, "/nowhere is not the workdir of a run; say where it is by"),
+        (lambda values: values | {"workdir": "ftp://host/run"}, "ftp://host/run is an address that is not read here"),
         (lambda values: values | {"config": {}}, "config.model is missing"),
+        (lambda values: values | {"step": math.inf}, "was not written by a run that diverged"),
         (lambda values: [], "was not written by a run that diverged"),
     ],
 )

@@ -68,8 +68,10 @@ def test_a_folder_is_replaced_by_force_alone(checkpoint, tmp_path, capsys):
     paths = [f"--checkpoint={checkpoint}", f"--output={tmp_path}/model"]
     assert "exists already" in error_of(capsys, "onnx", *paths)
     assert (tmp_path / "model" / "old").exists()
-    main(["onnx", *paths, "--force"])
+    main(["onnx", *paths, f"--tokenizer={checkpoint}", "--force"])
     assert not (tmp_path / "model" / "old").exists()
+    # The folder of a model names the tokenizer in it.
+    assert os.listdir(tmp_path / "model" / "tokenizer") == os.listdir(checkpoint / "tokenizer") != []
 
 
 @pytest.mark.parametrize("command", ["stablehlo", "onnx", "web", "torch"])

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from clippy_jax import encode_images
+from clippy_jax import encode_images, main
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline import image_features
 from clippy_jax.input_pipeline.image_features import describe_tower
@@ -40,7 +40,7 @@ def flags(demo_folder, tmp_path_factory, write_tar, photo, encoded):
 
 @pytest.fixture(scope="module")
 def config(flags):
-    return encode_images.read_config(["encode_images", *flags])
+    return main.parse_with_config(encode_images.flags(), flags)[2]
 
 
 def with_input(config, **fields):
@@ -63,9 +63,10 @@ def test_batches_hold_the_features_of_the_images_that_they_would_hold(flags, con
         np.testing.assert_array_equal(other.tokens, batch.tokens)
 
 
-def test_what_is_missing_is_made_and_the_rest_left_alone(flags, config, tmp_path, capsys):
+def test_what_is_missing_is_made_and_the_rest_left_alone(flags, config, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(config.input.image_features, tmp_path / "copy")
-    flags = [*flags, f"--config.input.image_features={folder}"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = [*flags, "--config.input.image_features=~/copy"]
     second = folder / "000001.safetensors"
     before = second.read_bytes()
     second.unlink()

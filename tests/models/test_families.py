@@ -13,8 +13,7 @@ from clippy_jax.models.clippy import CLIPpy, normalise_pixels
 from clippy_jax.models.precision import precision_of
 from clippy_jax.models.rotary_embedding import rotate, rotation
 from clippy_jax.models.vit import VisionTransformer
-from clippy_jax.weights.kinds import Kind
-from clippy_jax.weights.towers import read_as
+from clippy_jax.weights.towers import read_weights
 from tests.models import configurations
 from tests.models.backbones import BACKBONES, random_backbone
 from tests.models.test_vit import random_images
@@ -24,7 +23,7 @@ from tests.models.torch_twin import relative_error
 def read(model, folder):
     """What our reader makes of a backbone's state dict: parameters and configuration."""
     torch.save(model.state_dict(), folder / "backbone.pth")
-    weights = read_as(Kind.BACKBONE, str(folder / "backbone.pth"), "--image")
+    weights = read_weights(str(folder / "backbone.pth"))
     return weights.to_params()[0], weights.config
 
 

@@ -64,14 +64,14 @@ def test_two_processes_sum_and_save_at_the_same_steps(tmp_path, warning):
     }
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=NamedSharding(split.mesh, PartitionSpec()))
     never = CheckpointConfig(every_steps=0, every_minutes=0.0, keep=9, keep_every_steps=0)
-    with Checkpointer(tmp_path, never, clock_every_steps=1) as checkpointer:
-        for step in (6, 12, warned):
-            restored = checkpointer.restore({"params": abstract, "key": key}, step)
-            params = restored["params"]
-            assert restored["key"] == jax.random.key(5)
-            assert params["split"].sharding == split
-            np.testing.assert_array_equal(params["split"], rows)
-            np.testing.assert_array_equal(params["whole"], rows[0])
+    for step in (6, 12, warned):
+        with Checkpointer(tmp_path, never, clock_every_steps=1, read_before=step + 1) as checkpointer:
+            restored = checkpointer.restore({"params": abstract, "key": key})
+        params = restored["params"]
+        assert restored["key"] == jax.random.key(5)
+        assert params["split"].sharding == split
+        np.testing.assert_array_equal(params["split"], rows)
+        np.testing.assert_array_equal(params["whole"], rows[0])
 
 
 @pytest.fixture
@@ -179,6 +179,7 @@ def test_flags_that_do_not_describe_a_run_are_refused(joined, arguments, message
         ({"JAX_NUM_PROCESSES": "3", "JAX_PROCESS_ID": "2"}, "JAX_COORDINATOR_ADDRESS missing in the environment"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 without MASTER_ADDR and MASTER_PORT; start each"),
         ({**TORCHRUN, "WORLD_SIZE": "four"}, "WORLD_SIZE='four' in the environment is not a number"),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "", **SLURM_STEP}, "SLURM_STEP_NUM_NODES='' in the environment"),
         ({"PMI_SIZE": "4", "PMI_RANK": ""}, "PMI_RANK='' in the environment is not a number"),
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},

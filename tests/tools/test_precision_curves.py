@@ -34,7 +34,7 @@ def test_both_precisions_are_trained_with_every_seed_and_compared(tmp_path, monk
     losses = report["comparison"]["loss, steps 1 to 2"]
     assert 0 < abs(losses["difference"]) < 0.02 < losses["deviation_over_seeds"]
     printed = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")][2:] == names
+    assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")][1:] == names
 
 
 def test_differences_are_those_of_the_same_seed_and_the_deviation_that_of_a_sample():
@@ -44,9 +44,8 @@ def test_differences_are_those_of_the_same_seed_and_the_deviation_that_of_a_samp
     expected = {"reference": 3.0, "lower": 8.75 / 3, "difference": -0.25 / 3, "largest_difference": -1.0}
     assert comparison["a"] == pytest.approx(expected | {"deviation_over_seeds": 7**0.5})
     assert comparison["b"]["deviation_over_seeds"] == 0
-    assert precision_curves.table(comparison, "bfloat16").splitlines()[2] == (
-        "| a | 3.0000 | 2.9167 | -0.0833 | -1.0000 | 2.6458 |"
-    )
+    row = precision_curves.table(comparison, "bfloat16").splitlines()[2]
+    assert row.split() == "| a | 3.0000 | 2.9167 | -0.0833 | -1.0000 | 2.6458 |".split()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ def test_what_is_wrong_is_shown(tmp_path):
     assert table["not finite"] == "pos_embed"
 
 
+def test_an_optimizer_of_another_kind_is_shown_as_that(tmp_path):
+    contents = public_files.clippy()
+    contents["optimizer"] = {"state": {0: {"step": torch.tensor(float("inf"))}}, "param_groups": [{"params": [0]}]}
+    torch.save(contents, tmp_path / "x.pt")
+    assert cells(inspect(str(tmp_path / "x.pt")))["optimizer"].strip() == "of a kind that is not known here"
+
+
 def test_folders(tmp_path, text_folder, clippy_file):
     assert cells(inspect(text_folder))["is a"].strip() == "Sentence-T5 folder"
     write_converted_folder(str(tmp_path / "x"), from_clippy(clippy_file, "--clippy")[0])

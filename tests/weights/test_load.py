@@ -165,6 +165,8 @@ def test_weights_of_another_model_are_refused(params, dino_file, text_folder, cl
         initialise(params, dataclasses.replace(config(), image_projection=True), clippy=clippy_file)
     with pytest.raises(InputError, match="config.init.image: .* is a Sentence-T5 folder"):
         initialise(params, config(), image=text_folder)
+    with pytest.raises(InputError, match="config.init.clippy: .* is a ViT backbone; a CLIPpy checkpoint is wanted"):
+        initialise(params, config(), clippy=dino_file)
 
 
 @pytest.mark.parametrize("form", ["file", "folder holding the file", "converted folder"])

@@ -16,14 +16,16 @@ from etils.epath import gpath
 
 from clippy_jax.errors import InputError
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
-from clippy_jax.run.workdir import read_model
+from clippy_jax.run.workdir import absolute_path, read_model
 from clippy_jax.training.optimizer import make_optimizer, split_frozen
 from clippy_jax.weights.clippy_file import write_clippy
+from clippy_jax.weights.inspection import inspect
 from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import load_checkpoint
 from clippy_jax.weights.rules import to_torch
 from clippy_jax.weights.torch_names import clippy_rules
-from tests.training.tiny_run import tiny_config
+from tests.training.tiny_run import CONSTANT_RATE, tiny_config
+from tests.weights import saved_run
 from tests.weights.saved_run import save_run
 
 
@@ -41,6 +43,17 @@ def test_a_run_is_read_as_it_was_saved(tmp_path, freeze, clip):
     assert checkpoint.moments.groups[0]["lr"] == pytest.approx(config.schedule.peak_learning_rate)
     assert (checkpoint.config, checkpoint.name) == (config.model, "run")
     assert checkpoint.tokenizer == str(tmp_path / "run" / "tokenizer")
+
+
+def test_the_learning_rate_is_that_of_the_step_also_where_updates_were_left_out(tmp_path, monkeypatch):
+    config = tiny_config(schedule=dataclasses.replace(CONSTANT_RATE, warmup_steps=2))
+    state, of_adam = saved_run.random_state(config, 2), lambda node: isinstance(node, optax.ScaleByAdamState)
+    one_less = lambda node: node._replace(count=np.int32(1)) if of_adam(node) else node  # noqa: E731
+    state = state.replace(optimizer_state=jax.tree.map(one_less, state.optimizer_state, is_leaf=of_adam))
+    monkeypatch.setattr(saved_run, "random_state", lambda config, step: state)
+    save_run(tmp_path / "run", config, [2])
+    moments = load_checkpoint(str(tmp_path / "run")).moments
+    assert moments.step == 1 and moments.groups[0]["lr"] == pytest.approx(config.schedule.peak_learning_rate)
 
 
 def test_the_bias_of_the_sigmoid_loss_stays_in_the_run(tmp_path):
@@ -81,6 +94,7 @@ def test_only_what_is_used_of_a_configuration_has_to_be_understood(tmp_path):
     assert load_checkpoint(str(tmp_path / "run"), with_moments=False).config == config.model
     with pytest.raises(InputError, match="optimizer.*pass --skip_optimizer to convert the weights alone"):
         load_checkpoint(str(tmp_path / "run"))
+    assert "AdamW after 2 steps" in inspect(str(tmp_path / "run"))
     change_config(tmp_path / "run", lambda values: values["model"].pop("pooling"))
     with pytest.raises(InputError, match="config.json.*model.pooling is missing"):
         load_checkpoint(str(tmp_path / "run"), with_moments=False)
@@ -162,6 +176,7 @@ def test_a_remote_workdir_is_a_run(monkeypatch, spiece_folder):
     (bucket / "config.json").write_text((old / "config.json").read_text())
     copy_tokenizer(spiece_folder, bucket / "tokenizer")
     assert kind_of("gs://bucket/run") == Kind.RUN
+    assert str(absolute_path("gs://bucket/run")) == "gs://bucket/run"
     assert read_model("gs://bucket/run") == read_model(old)
     ids = load_tokenizer("gs://bucket/run/tokenizer").encode(["a photo"], 8)
     np.testing.assert_array_equal(ids, load_tokenizer(spiece_folder).encode(["a photo"], 8))

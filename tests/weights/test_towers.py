@@ -11,8 +11,8 @@ import torch
 
 from clippy_jax.config import ImageTowerConfig
 from clippy_jax.errors import InputError
-from clippy_jax.weights.kinds import Kind
-from clippy_jax.weights.towers import read_as, read_weights
+from clippy_jax.weights.load import from_clippy, from_towers
+from clippy_jax.weights.towers import read_weights
 from tests.models import configurations
 from tests.weights import public_files
 
@@ -32,7 +32,7 @@ def assert_same_tensors(ours, theirs):
 def test_sizes_of_the_dino_backbones(tmp_path, width, heads, patch):
     grid = 224 // patch
     tensors = public_files.dino(width, depth=2, mlp=4 * width, patch=patch, grid=grid)
-    weights = read_as(Kind.BACKBONE, save(tmp_path, tensors), "--image")
+    weights = read_weights(save(tmp_path, tensors))
     assert weights.config == ImageTowerConfig(
         patch_size=patch,
         image_size=224,
@@ -69,7 +69,7 @@ def test_forms_of_a_clippy_checkpoint(tmp_path, form, gated):
         case "safetensors":
             path = str(tmp_path / "x.safetensors")
             safetensors.torch.save_file({key: value.clone() for key, value in public["state_dict"].items()}, path)
-    weights = read_as(Kind.CLIPPY, path, "--clippy")
+    weights = read_weights(path)
     tensors = {key.removeprefix("module."): value for key, value in public["state_dict"].items()}
     assert_same_tensors(weights.tensors, tensors)
     assert weights.config == configurations.model(
@@ -80,13 +80,11 @@ def test_forms_of_a_clippy_checkpoint(tmp_path, form, gated):
     weights.to_params()
 
 
-def test_the_wrong_kind_is_named(dino_file, clippy_file, text_folder):
-    with pytest.raises(InputError, match="--image: .*clippy_5k.pt is a CLIPpy checkpoint; a ViT backbone is wanted"):
-        read_as(Kind.BACKBONE, clippy_file, "--image")
-    with pytest.raises(InputError, match="is a ViT backbone; a Sentence-T5 folder is wanted"):
-        read_as(Kind.SENTENCE_T5, dino_file, "--text")
-    with pytest.raises(InputError, match="is a Sentence-T5 folder; a CLIPpy checkpoint is wanted"):
-        read_as(Kind.CLIPPY, text_folder, "--clippy")
+def test_the_wrong_kind_is_named(dino_file, text_folder):
+    with pytest.raises(InputError, match="--text: .*dino.pth is a ViT backbone; a Sentence-T5 folder is wanted, or a"):
+        from_towers(dino_file, dino_file)
+    with pytest.raises(InputError, match="--clippy: .* is a Sentence-T5 folder; a CLIPpy checkpoint is wanted"):
+        from_clippy(text_folder, "--clippy")
 
 
 @pytest.mark.parametrize(

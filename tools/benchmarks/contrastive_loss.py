@@ -20,6 +20,7 @@ from clippy_jax.mesh import batch_sharding, make_mesh  # noqa: E402
 from clippy_jax.training.losses.contrastive import contrastive_loss  # noqa: E402
 from tools.benchmarks.progress import Progress  # noqa: E402
 from tools.benchmarks.report import Case, Report, environment  # noqa: E402
+from tools.benchmarks.sides import middle_half, torch_device, torch_facts, torch_wait  # noqa: E402
 
 SIZES = {"full": (768, 4096, 65536), "tiny": (16, 64, 1024)}  # width, timed batch, batch whose memory is computed
 KINDS = ("softmax", "ring", "sigmoid")
@@ -33,8 +34,8 @@ def measure(size: str, steps: int) -> Report:
     features = np.random.default_rng(0).normal(size=(2, batch, width)).astype(np.float32)
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     mesh = make_mesh()
-    device, where = _torch_loss(features)
-    sides = {kind: _our_loss(kind, features) for kind in KINDS} | {"peer": device}
+    peer, where = _torch_loss(features)
+    sides = {kind: _our_loss(kind, features) for kind in KINDS} | {"peer": peer}
     report = environment(f"{mesh.size} x {jax.devices()[0].device_kind} (peer: {where})", PACKAGES)
     seconds = {side: [] for side in sides}
     progress = Progress(1 + steps)
@@ -45,10 +46,7 @@ def measure(size: str, steps: int) -> Report:
             step()
             if i > 0:  # the first warms up
                 seconds[side].append(time.perf_counter() - start)
-    median, spread = (
-        {side: f(times) for side, times in seconds.items()}
-        for f in (np.median, lambda times: tuple(np.quantile(times, (0.25, 0.75)).tolist()))
-    )
+    median, spread = ({side: f(times) for side, times in seconds.items()} for f in (np.median, middle_half))
     cases = [
         Case(
             f"{kind}, batch {batch}, width {width}: loss and gradients beside PyTorch's softmax",
@@ -95,7 +93,7 @@ def _torch_loss(features: np.ndarray) -> tuple[Callable[[], None], str]:
     import torch
     from torch.nn import functional
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch_device("float32")
     image, text = (torch.from_numpy(part).to(device).requires_grad_() for part in features)
     scale = torch.tensor(SCALE, device=device, requires_grad=True)
     labels = torch.arange(len(image), device=device)
@@ -104,10 +102,9 @@ def _torch_loss(features: np.ndarray) -> tuple[Callable[[], None], str]:
         logits = scale.exp() * image @ text.T
         loss = (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
         torch.autograd.grad(loss, (image, text, scale))
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        torch_wait(device)
 
-    return step, torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    return step, torch_facts(device)["device"]
 
 
 def _kept_by_torch_in_chunks(pairs: int, width: int, devices: int) -> int:

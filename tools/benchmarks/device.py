@@ -1,6 +1,5 @@
 """What the device itself can do, by JAX and by PyTorch: large matrix products at each precision, batches sent to it."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,15 +39,15 @@ def _ours(size: str) -> sides.Side:
     from clippy_jax.mesh import batch_sharding, shard_batch
 
     count, side = SIZES[size]
-    images, mesh = _images(count), Mesh(np.array(jax.devices()[:1]), ("data",))
+    images, mesh = sides.random_images(count), Mesh(np.array(jax.devices()[:1]), ("data",))
     pinned = batch_sharding(mesh).with_memory_kind("pinned_host")
     rates = {f"product in {name}": sides.jax_matmul_rate(name, side) / 1e12 for name in PRECISIONS}
 
     def send(way: Any) -> None:
         jax.block_until_ready(shard_batch(images, mesh, way))
 
-    rates["a batch of images to the device"] = _best_rate(images.nbytes, lambda: send(None))
-    rates["a batch of images by way of pinned memory"] = _best_rate(images.nbytes, lambda: send(pinned))
+    rates["a batch of images to the device"] = images.nbytes / sides.best_seconds(lambda: send(None)) / 1e9
+    rates["a batch of images by way of pinned memory"] = images.nbytes / sides.best_seconds(lambda: send(pinned)) / 1e9
     return _side(sides.jax_facts() | {"rates": rates})
 
 
@@ -56,7 +55,7 @@ def _peer(size: str) -> sides.Side:
     import torch
 
     count, side = SIZES[size]
-    images, rates = torch.from_numpy(_images(count)), {}
+    images, rates = torch.from_numpy(sides.random_images(count)), {}
     for name in PRECISIONS:
         device = sides.torch_device(name)
         rates[f"product in {name}"] = sides.torch_matmul_rate(device, name, side) / 1e12
@@ -65,30 +64,16 @@ def _peer(size: str) -> sides.Side:
         way(images).to(device, non_blocking=True, copy=True)
         sides.torch_wait(device)
 
-    rates["a batch of images to the device"] = _best_rate(images.nbytes, lambda: send(lambda x: x))
+    rates["a batch of images to the device"] = images.nbytes / sides.best_seconds(lambda: send(lambda x: x)) / 1e9
     if device.type == "cuda":
         name = "a batch of images by way of pinned memory"
-        rates[name] = _best_rate(images.nbytes, lambda: send(torch.Tensor.pin_memory))
+        rates[name] = images.nbytes / sides.best_seconds(lambda: send(torch.Tensor.pin_memory)) / 1e9
     return _side(sides.torch_facts(device) | {"rates": rates})
 
 
 def _side(facts: dict[str, Any]) -> sides.Side:
     """All is measured already."""
     return sides.Side(facts, lambda i: None, lambda: 0, lambda: 0.0)
-
-
-def _images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
-
-
-def _best_rate(count_of_bytes: int, run: Callable[[], Any]) -> float:
-    """GB/s, the best of a few."""
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return count_of_bytes / min(seconds[1:]) / 1e9
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from clippy_jax.whole_files import write_text
 from tools.benchmarks.progress import Progress
 
 BENCHMARK = pathlib.Path(__file__).parents[1] / "benchmark.py"
@@ -101,7 +102,7 @@ def run_parts(wanted: Sequence[Part], output: pathlib.Path, minutes: float) -> d
         found[part.name] = _run(part, output.with_name(output.name + ".part"), seconds)
         if part.grows and any(sign in found[part.name].get("error", "") for sign in _OUT_OF_MEMORY):
             full.add(part.grows)
-        _write(output, {"parts": found})
+        write_text(output, json.dumps({"parts": found}, indent=2) + "\n")
     return {"parts": found}
 
 
@@ -150,9 +151,3 @@ def _error(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b|.*: error: ", line)]
     return (errors or lines or ["no message"])[0][:300]
-
-
-def _write(output: pathlib.Path, found: Mapping[str, Any]) -> None:
-    unfinished = output.with_name(output.name + ".unfinished")
-    unfinished.write_text(json.dumps(found, indent=2) + "\n")
-    unfinished.replace(output)

@@ -51,10 +51,6 @@ def measure(
     return Report(where, cases)
 
 
-def _images(batch_size: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch_size, 224, 224, 3), dtype=np.uint8)
-
-
 def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     import jax
 
@@ -67,7 +63,7 @@ def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: init_params(config, 224, key), jax.random.key(0))
     params = jax.tree.map(lambda x: jax.device_put(0.02 * random.standard_normal(x.shape, np.float32)), shapes)
-    images = jax.device_put(_images(batch_size))
+    images = jax.device_put(sides.random_images(batch_size))
     patches = (224 // config.image.patch_size) ** 2
 
     def encode(params, images):
@@ -90,7 +86,7 @@ def _peer(model: Mapping[str, Any], batch_size: int, *, compiled: bool) -> sides
     config = parse_model(model)
     device = sides.torch_device(config.precision)
     clippy = TorchCLIPpy(config).to(device).eval()
-    images = torch.from_numpy(_images(batch_size)).to(device)
+    images = torch.from_numpy(sides.random_images(batch_size)).to(device)
     encode = torch.compile(clippy.encode_image) if compiled else clippy.encode_image
 
     @torch.no_grad()
@@ -99,12 +95,7 @@ def _peer(model: Mapping[str, Any], batch_size: int, *, compiled: bool) -> sides
             encode(images)
         sides.torch_wait(device)
 
-    return sides.Side(
-        sides.torch_facts(device),
-        run,
-        functools.partial(sides.torch_peak_memory, device),
-        functools.partial(sides.torch_matmul_rate, device, config.precision),
-    )
+    return sides.torch_side(device, config.precision, run)
 
 
 if __name__ == "__main__":

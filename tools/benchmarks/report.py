@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import pathlib
 import platform
 from typing import Any
+
+from clippy_jax.errors import version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def environment(device: str, packages: tuple[str, ...]) -> dict[str, Any]:
         "cores": cores,
         "load average at the start": os.getloadavg()[0],
         "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
+        **{name: version(name) for name in packages},
     }
 
 
@@ -73,10 +74,3 @@ def _processor() -> str:
         if "model name" in about:
             return f"{about['model name']}, family {about.get('cpu family')}, model {about.get('model')}"
     return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

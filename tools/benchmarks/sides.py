@@ -111,6 +111,11 @@ def middle_half(values: Sequence[float]) -> tuple[float, float]:
     return tuple(np.quantile(values, (0.25, 0.75)).tolist())
 
 
+def random_images(count: int) -> np.ndarray:
+    """uint8 [count, 224, 224, 3], the same each time."""
+    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
+
+
 def jax_facts() -> dict[str, Any]:
     """The device that JAX uses."""
     import jax
@@ -137,7 +142,17 @@ def jax_matmul_rate(precision: str, side: int | None = None) -> float:
     side = side or _matmul_side(jax.devices()[0].platform == "cpu")
     square = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(dtype)
     product = jax.jit(lambda x: jnp.matmul(x, x, precision=exactness))
-    return _best_rate(side, lambda: jax.block_until_ready(product(square)))
+    return 2 * side**3 / best_seconds(lambda: jax.block_until_ready(product(square)))
+
+
+def torch_side(device, precision: str, run: Callable[[int], None]) -> Side:
+    """A side that PyTorch runs."""
+    return Side(
+        torch_facts(device),
+        run,
+        lambda: torch_peak_memory(device),
+        lambda: torch_matmul_rate(device, precision),
+    )
 
 
 def torch_facts(device) -> dict[str, Any]:
@@ -189,21 +204,22 @@ def torch_matmul_rate(device, precision: str, side: int | None = None) -> float:
         square @ square
         torch_wait(device)
 
-    return _best_rate(side, run)
+    return 2 * side**3 / best_seconds(run)
 
 
 def _matmul_side(on_cpu: bool) -> int:
     return 2048 if on_cpu else 8192
 
 
-def _best_rate(side: int, run: Callable[[], Any]) -> float:
+def best_seconds(run: Callable[[], Any]) -> float:
+    """The shortest of a few runs, after two that warm up."""
     run(), run()
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return 2 * side**3 / min(seconds)
+    return min(seconds)
 
 
 def peak_of_process() -> int:

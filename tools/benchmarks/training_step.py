@@ -285,19 +285,9 @@ def _peer(model: Mapping[str, Any], batch_size: int, setting: str, *, compiled: 
         loss.item()
         sides.torch_wait(device)
 
-    return sides.Side(
-        sides.torch_facts(device),
-        run,
-        functools.partial(sides.torch_peak_memory, device),
-        functools.partial(sides.torch_matmul_rate, device, config.precision),
-    )
+    return sides.torch_side(device, config.precision, run)
 
 
 if __name__ == "__main__":
-    sides.serve(
-        {
-            "ours": _ours,
-            "eager": functools.partial(_peer, compiled=False),
-            "compiled": functools.partial(_peer, compiled=True),
-        }
-    )
+    eager, compiled = (functools.partial(_peer, compiled=choice) for choice in (False, True))
+    sides.serve({"ours": _ours, "eager": eager, "compiled": compiled})

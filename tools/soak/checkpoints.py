@@ -47,11 +47,17 @@ _DAMAGES: dict[str, Callable[[pathlib.Path, random.Random], object]] = {
 }
 
 
-def _damaged(folder: pathlib.Path) -> Iterator[str]:
+def _save(workdir: pathlib.Path) -> dict[int, dict]:
+    """Saves a checkpoint of every step; returns the states."""
     saved = {step: _state(step) for step in _STEPS}
-    with Checkpointer(folder / "whole", _CONFIG, clock_every_steps=1) as checkpointer:
+    with Checkpointer(workdir, _CONFIG, clock_every_steps=1) as checkpointer:
         for step, state in saved.items():
             checkpointer.save(step, state)
+    return saved
+
+
+def _damaged(folder: pathlib.Path) -> Iterator[str]:
+    saved = _save(folder / "whole")
     newest = folder / "whole" / "checkpoints" / str(_STEPS[-1])
     files = sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file())
     drawn = random.Random(0)
@@ -68,11 +74,7 @@ def _damaged(folder: pathlib.Path) -> Iterator[str]:
 
 def _folders(folder: pathlib.Path) -> Iterator[str]:
     """Whole folders: empty ones, halves of copies, files in their place."""
-    saved = {step: _state(step) for step in _STEPS}
-    with Checkpointer(folder / "whole", _CONFIG, clock_every_steps=1) as checkpointer:
-        for step, state in saved.items():
-            checkpointer.save(step, state)
-    drawn = random.Random(1)
+    saved, drawn = _save(folder / "whole"), random.Random(1)
     for number in range(60):
         workdir = folder / str(number)
         shutil.copytree(folder / "whole", workdir)

@@ -3,12 +3,12 @@
 import functools
 import pathlib
 import signal
-import socket
 import time
 from collections.abc import Iterator
 
+from clippy_jax.run.killed_runs import free_address
 from tools.soak import runs
-from tools.soak.programs import TRAIN, Program, kill, together
+from tools.soak.programs import TRAIN, Program, kill, start_together, together
 from tools.soak.promises import Promise, side_by_side
 
 _HEARTBEAT = 8  # seconds, in place of 100
@@ -18,12 +18,8 @@ _MOST_LINES = 3  # on stderr: that it waits for the others, what JAX warns of, a
 
 
 def _start(folder: pathlib.Path, workdir: pathlib.Path) -> list[Program]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     flags = [*runs.flags(folder, schedule__stop_step=5000), f"--workdir={workdir}"]
-    flags += [f"--heartbeat_seconds={_HEARTBEAT}", f"--join_seconds={_JOIN * 6}"]
-    return [Program([*TRAIN, *flags, *together(address, 2, number)]) for number in range(2)]
+    return start_together([*flags, f"--heartbeat_seconds={_HEARTBEAT}", f"--join_seconds={_JOIN * 6}"], 2)
 
 
 def _lost(number: int, folder: pathlib.Path) -> Iterator[str]:
@@ -54,10 +50,7 @@ def _never_comes(folder: pathlib.Path) -> Iterator[str]:
     flags = [*runs.flags(folder.parent), f"--join_seconds={_JOIN}"]
 
     def attempt(number: int) -> str:
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        workdir = folder / str(number)
+        address, workdir = free_address(), folder / str(number)
         program = Program([*TRAIN, *flags, f"--workdir={workdir}", *together(address, 2, number)])
         ended = program.finish(_JOIN + 60)
         said = f"error: not all 2 processes of the run came to {address} within {_JOIN} s"

@@ -5,11 +5,11 @@ import dataclasses
 import queue
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Sequence
 
+from clippy_jax.run.killed_runs import free_address
 from tests import programs
 from tests.xla_flags import xla_flags
 
@@ -118,9 +118,7 @@ def start_together(arguments: Sequence[str], count: int) -> list[Program]:
     """The processes of one run of the training program; a single one needs no others to meet."""
     if count == 1:
         return [Program([*TRAIN, *arguments])]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = free_address()
     return [Program([*TRAIN, *arguments, *together(address, count, number)]) for number in range(count)]
 
 

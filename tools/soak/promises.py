@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from clippy_jax.evaluators.result import markdown
+
 _SHOWN_FAULTS = 5
 
 
@@ -60,11 +62,8 @@ def side_by_side(attempt: Callable[[Any], Any], cases: Iterable[Any], at_a_time:
 
 def table(outcomes: list[Outcome]) -> str:
     """The one table, in Markdown, with the faults under it."""
-    rows = [("promise", "tried", "held", "seconds")]
-    rows += [(each.promise, f"{each.tried:,}", f"{each.held:,}", f"{each.seconds:.0f}") for each in outcomes]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
+    rows = [(each.promise, f"{each.tried:,}", f"{each.held:,}", f"{each.seconds:.0f}") for each in outcomes]
+    lines = [markdown(("promise", "tried", "held", "seconds"), rows)]
     for outcome in outcomes:
         lines += [f"NOT HELD, {outcome.promise}: {fault}" for fault in outcome.faults]
     return "\n".join(lines)

@@ -1,13 +1,10 @@
 """The small run on which promises about training are tried, and what its state is."""
 
-import hashlib
 import json
 import pathlib
 
-import jax
-import numpy as np
-
 from clippy_jax.run.checkpointing import restore_arrays
+from clippy_jax.weights.parameter_digest import parameter_digest
 from tests import small_run
 from tools.soak.programs import Program, start_together
 
@@ -35,12 +32,7 @@ def flags(folder: pathlib.Path, **fields) -> list[str]:
 
 def state_digest(workdir: pathlib.Path) -> str:
     """Of every bit of the newest checkpoint's parameters and optimizer state, and of its step."""
-    state = restore_arrays(workdir, ("params", "optimizer_state", "step"))
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        digest.update(f"{jax.tree_util.keystr(path)} {np.asarray(leaf).dtype} {np.shape(leaf)}".encode())
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
+    return parameter_digest(restore_arrays(workdir, ("params", "optimizer_state", "step")))
 
 
 def newest(workdir: pathlib.Path) -> int:

@@ -1,6 +1,5 @@
 """Runs that are taken away: by signals, by SIGKILL, alone and in two processes."""
 
-import concurrent.futures
 import functools
 import pathlib
 import random
@@ -82,13 +81,13 @@ def _chain(reference: runs.Reference, workdir: pathlib.Path, seed: int, numbers:
 
 def _chains(folder: pathlib.Path, signals: list[int], tries: int, processes: int = 1) -> Iterator[str]:
     reference = _reference(folder.parent, processes)
-    with concurrent.futures.ThreadPoolExecutor(max(1, _CHAINS // processes)) as pool:
-        jobs = []
-        for chain in range(-(-tries // len(_MOMENTS))):
-            numbers = [signals[(chain + turn) % len(signals)] for turn in range(len(_MOMENTS))]
-            jobs.append(pool.submit(_chain, reference, folder / str(chain), chain, numbers))
-        for job in jobs:
-            yield from job.result()
+
+    def attempt(chain: int) -> list[str]:
+        numbers = [signals[(chain + turn) % len(signals)] for turn in range(len(_MOMENTS))]
+        return _chain(reference, folder / str(chain), chain, numbers)
+
+    for results in side_by_side(attempt, range(-(-tries // len(_MOMENTS))), max(1, _CHAINS // processes)):
+        yield from results
 
 
 @functools.cache
