@@ -17,6 +17,7 @@ from clippy_jax.shapes import imagenet_tree, voc_tree, waterbirds_tree, webdatas
 from clippy_jax.shapes.preview import write_preview
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.shapes.tokenizer_training import write_tokenizer
+from clippy_jax.whole_files import writing
 
 RECORD = "dataset.json"  # the settings; there once the data set is complete
 UNFINISHED_RECORD = "dataset.json.unfinished"  # the same while it is being written
@@ -54,7 +55,7 @@ def write_dataset(output: Path, settings: Settings, workers: int | None = None) 
     Raises:
       InputError: `output` is no such folder, or cannot be written.
     """
-    try:
+    with writing(f"--output={output}"):
         if _is_complete(output, settings):
             return False
         _start(output, settings)
@@ -66,8 +67,6 @@ def write_dataset(output: Path, settings: Settings, workers: int | None = None) 
         write_tokenizer(output / "tokenizer", settings.seed)
         write_preview(output / "preview.png", settings)
         (output / UNFINISHED_RECORD).rename(output / RECORD)
-    except OSError as error:
-        raise InputError(f"--output={output} cannot be written: {error.strerror or error}") from error
     return True
 
 

@@ -90,10 +90,9 @@ def kiwi(x: Field, y: Field, rng: np.random.Generator) -> Look:
 
 def doughnut(x: Field, y: Field, rng: np.random.Generator) -> Look:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    glaze_colour = (0.95, 0.42, 0.62)
     drip = 0.29 + 0.025 * np.sin(angle * int(rng.integers(5, 9)) + rng.uniform(0, 6))
     glaze = step(drip - abs(radius - 0.62), 0.015)
-    colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, glaze_colour), glaze)
+    colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, (0.95, 0.42, 0.62)), glaze)
     palette = np.array([(0.95, 0.85, 0.2), (0.25, 0.6, 0.9), (0.95, 0.95, 0.95), (0.4, 0.8, 0.35), (0.9, 0.25, 0.3)])
     q, r, distance, _ = hexagons(*drawing.turned(x, y, rng.uniform(0, 6)), 0.105)
     colour_of_cell = (q * 7 + r * 3 + q * r) % 8
