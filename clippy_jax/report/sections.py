@@ -140,7 +140,7 @@ def waterbirds(results: Results, of_trainings: Mapping[str, Results]) -> Section
             if evaluation not in of:
                 continue
             size, cells = of[evaluation]["image_size"], [BirdAndPlace(**cell) for cell in of[evaluation]["cells"]]
-            curves.setdefault(who, []).append(_Point(size, cells))
+            curves.setdefault(who, {})[size] = cells
             for own, other in zip(cells[::2], cells[1::2]):
                 gap = _cell(of, evaluation, f"gap_{own.bird}")
                 named = f"{who}: {own.bird}, {size} pixels"
@@ -162,14 +162,6 @@ def waterbirds(results: Results, of_trainings: Mapping[str, Results]) -> Section
         _notes(table, results, evaluations.WATERBIRDS[-1:]),
         figure,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Point:
-    """Waterbirds at one resolution, as `resolution_curve` takes it."""
-
-    image_size: int
-    cells: Sequence[BirdAndPlace]
 
 
 def open_vocabulary(results: Results, protocol: str) -> Section:
