@@ -37,7 +37,8 @@ class Wds(Evaluator):
 
     def __init__(self, folder: str):
         self._folder = folder
-        self._of_name = {root.name: ZeroShotClassification(wds_images.read(root)) for root in wds_images.find(folder)}
+        roots = [root.resolve() for root in wds_images.find(folder)]
+        self._of_name = {root.name: ZeroShotClassification(wds_images.read(root)) for root in roots}
 
     def measure(self, model: Model, feeding: Feeding) -> WdsResult:
         """One after the other."""
