@@ -37,7 +37,7 @@ class TFDSSplit:
         """Opens a data set that was prepared before (`tfds build NAME`).
 
         Raises:
-          InputError: tensorflow_datasets is not installed, the name or split is unknown or empty, or it is not prepared.
+          InputError: tensorflow_datasets is not installed, the name or split is unknown, not prepared or empty.
         """
         tfds = _tfds(name)
         # A version like "1.0.0" after a colon belongs to the name.
