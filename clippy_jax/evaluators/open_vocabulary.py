@@ -1,6 +1,7 @@
 """The eight data sets of open-vocabulary segmentation under one folder, in the one table that papers print."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -82,10 +83,11 @@ class OpenVocabulary(Evaluator):
     def __init__(self, folder: str, protocol: str = STANDARD):
         self._folder = folder
         self._of_column = {}
+        root = pathlib.Path(os.path.expanduser(folder))
         for layout, places in PLACES.items():
-            found = [pathlib.Path(folder, place) for place in places if pathlib.Path(folder, place).is_dir()]
-            if found:
-                self._of_column[layout.column] = Segmentation(str(found[0]), layout, protocol)
+            tree = next((root / place for place in places if (root / place).is_dir()), None)
+            if tree:
+                self._of_column[layout.column] = Segmentation(str(tree), layout, protocol)
         if not self._of_column:
             looked_for = dict.fromkeys(place for places in PLACES.values() for place in places)
             raise InputError(f"{folder} holds no data set of open-vocabulary segmentation: {', '.join(looked_for)}")

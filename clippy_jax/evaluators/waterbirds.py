@@ -104,13 +104,13 @@ class Waterbirds(Evaluator):
         birds, places = tree.birds[numbers], tree.places[numbers]
         own = np.take_along_axis(scores, birds[:, None], axis=1)
         right = (scores < own).sum(axis=1) == len(names) - 1  # a similarity of NaN is never less
-        cells = tuple(_cell(words, bird, place, right[(birds == bird) & (places == place)]) for bird, place in CELLS)
-        settings = (tree.split, self._choices, feeding.image_size)
         in_cell = np.stack([(birds == bird) & (places == place) for bird, place in CELLS], axis=1)
+        cells = tuple(_cell(words, *cell, right[inside]) for cell, inside in zip(CELLS, in_cell.T))
+        settings = (tree.split, self._choices, feeding.image_size)
         of = {"images": in_cell, "right": in_cell & right[:, None]}
         ratios = {"average": Ratio("right", "images"), "worst_group": Ratio("right", "images", "lowest")}
-        for own, bird in ((0, words.birds[0]), (2, words.birds[1])):
-            of |= {f"{name} {bird}": of[name][:, own : own + 2] for name in ("images", "right")}
+        for first, bird in zip((0, 2), words.birds):
+            of |= {f"{name} {bird}": of[name][:, first : first + 2] for name in ("images", "right")}
             ratios[f"gap_{bird}"] = Ratio(f"right {bird}", f"images {bird}", "difference")
         return WaterbirdsResult(
             task="Waterbirds",

@@ -218,10 +218,8 @@ def _signature(shard: File) -> tuple[int, int, int]:
     """What must be the same for a cached index to hold."""
     if isinstance(shard, RemoteFile):
         return _FORMAT, shard.size, shard.version
-    try:
+    with reading(f"{patterns.KEY}: {shard}"):
         status = shard.stat()
-    except OSError as error:
-        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
     return _FORMAT, status.st_size, status.st_mtime_ns
 
 
