@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -130,8 +132,11 @@ def _render(jobs: list[Job], workers: int) -> None:
         tqdm(total=sum(job.images for job in jobs), unit=" images", desc="Shapes") as bar,
         _results(jobs, workers) as results,
     ):
-        for images in results:
-            bar.update(images)
+        try:
+            for images in results:
+                bar.update(images)
+        except BrokenProcessPool:
+            raise InputError("a process that renders was killed, perhaps for want of memory; start again") from None
 
 
 @contextlib.contextmanager
@@ -142,6 +147,13 @@ def _results(jobs: list[Job], workers: int) -> Iterator[Iterator[int]]:
         return
     # A fresh interpreter for each worker: a fork of a process that has started JAX or TensorFlow may hang. Control-C
     # reaches the workers too; they leave it to this process, which ends them.
-    processes = multiprocessing.get_context("spawn")
-    with processes.Pool(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield pool.imap_unordered(Job.run, jobs)
+    fresh, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, fresh, initializer=signal.signal, initargs=ignore) as pool:
+        running = [pool.submit(job.run) for job in jobs]
+        try:
+            yield (job.result() for job in as_completed(running))
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # instead of finishing what it does
+            raise
