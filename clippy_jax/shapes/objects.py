@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from clippy_jax.shapes import drawing
-from clippy_jax.shapes.drawing import Colours, Field, ellipse, hexagons, limb, mix, noise, step, union, vary
+from clippy_jax.shapes.drawing import Colour, Colours, Field, ellipse, hexagons, limb, mix, noise, step, union, vary
 
 WHITE, BLACK = (0.95, 0.95, 0.93), (0.07, 0.06, 0.07)
 
@@ -210,7 +210,7 @@ def landbird(x: Field, y: Field, rng: np.random.Generator) -> Look:
     return Look(outline, _face(colours, x, y, vary(rng, (0.30, 0.26, 0.22)), beak), roundness=0.5, gloss=0.1)
 
 
-def _face(colours: Colours, x: Field, y: Field, beak_colour, beak: Field) -> Colours:
+def _face(colours: Colours, x: Field, y: Field, beak_colour: Colour, beak: Field) -> Colours:
     colours = mix(colours, beak_colour, step(np.minimum(beak, -0.7 - x), 0.02))
     eye = ellipse(x, y, (-0.54, -0.56), (0.08, 0.08))
     return mix(mix(colours, WHITE, step(eye + 0.04, 0.02)), BLACK, step(eye, 0.02))
