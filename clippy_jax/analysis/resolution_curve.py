@@ -6,12 +6,12 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from clippy_jax.analysis.palette import colour
-from clippy_jax.evaluators.waterbirds import Cell
+from clippy_jax.evaluators.waterbirds import BirdAndPlace
 
 PANEL_INCHES = (4.2, 3.6)
 
 
-def draw(curves: Mapping[str, Mapping[int, Sequence[Cell]]]) -> matplotlib.figure.Figure:
+def draw(curves: Mapping[str, Mapping[int, Sequence[BirdAndPlace]]]) -> matplotlib.figure.Figure:
     """A bird has one colour; its own place is the full line, the other place the broken one: their distance is the gap.
 
     Args:

@@ -39,7 +39,7 @@ class OpenVocabularyResult(SuiteResult):
     @property
     def average(self) -> float | None:
         """The mean mIoU of all eight; None where one is missing."""
-        return _average([part.miou for part in self.parts.values()])
+        return average([part.miou for part in self.parts.values()])
 
     def figures(self) -> dict[str, float]:
         """The mIoU of each data set, and their average."""
@@ -51,7 +51,7 @@ class OpenVocabularyResult(SuiteResult):
 
         def row(who: str, figure: str) -> tuple:
             values = [getattr(self.parts[column], figure) if column in self.parts else None for column in COLUMNS]
-            return who, *map(percent, (*values, _average(values)))
+            return who, *map(percent, (*values, average(values)))
 
         bounds = []
         for column in COLUMNS:
@@ -59,7 +59,7 @@ class OpenVocabularyResult(SuiteResult):
             bounds.append(interval and f"{100 * interval.low:.1f}-{100 * interval.high:.1f}")
         mious = [row(THIS, "miou"), ("95 % interval", *bounds, None)]
         for who, published in next(iter(self.parts.values())).options.published.items():
-            mious.append((who, *published, _average(published)))
+            mious.append((who, *published, average(published)))
         accuracies = [row("mean accuracy", "mean_accuracy"), row("pixel accuracy", "pixel_accuracy")]
         return [
             markdown((f"mIoU, {self.protocol}", *COLUMNS, "average"), mious),
@@ -99,6 +99,7 @@ class OpenVocabulary(Evaluator):
         return OpenVocabularyResult.of("open-vocabulary segmentation", self._folder, parts)
 
 
-def _average(values: Sequence[float | None]) -> float | None:
+def average(values: Sequence[float | None]) -> float | None:
+    """The mean over all `COLUMNS`; None where one has no value."""
     complete = len(values) == len(COLUMNS) and None not in values
     return float(np.mean(values)) if complete else None

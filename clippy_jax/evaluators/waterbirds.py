@@ -26,7 +26,7 @@ PUBLISHED_SETTINGS = ("test", "three-way", 448)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class BirdAndPlace:
     """One bird in one place."""
 
     bird: str
@@ -44,7 +44,7 @@ class WaterbirdsResult(Result):
     average: float  # over all images
     worst_group: float  # the lowest accuracy of a cell
     domain_gap: dict[str, float | None]  # by bird; None where one of its cells has no image
-    cells: tuple[Cell, ...]  # a bird's own place before the other
+    cells: tuple[BirdAndPlace, ...]  # a bird's own place before the other
     published_comparable: bool  # the words, the split, the choices and the resolution of published numbers
 
     def figures(self) -> dict[str, float]:
@@ -130,12 +130,12 @@ class Waterbirds(Evaluator):
         )
 
 
-def _cell(words: vocabulary.WaterbirdsVocabulary, bird: int, place: int, right: Bool[np.ndarray, "I"]) -> Cell:
+def _cell(words: vocabulary.WaterbirdsVocabulary, bird: int, place: int, right: Bool[np.ndarray, "I"]) -> BirdAndPlace:
     images, count = len(right), int(right.sum())
-    return Cell(
+    return BirdAndPlace(
         words.birds[bird], words.places[place], place == bird, images, count, count / images if images else None
     )
 
 
-def _gap(own: Cell, other: Cell) -> float | None:
+def _gap(own: BirdAndPlace, other: BirdAndPlace) -> float | None:
     return own.accuracy - other.accuracy if own.images and other.images else None
