@@ -176,7 +176,12 @@ BOUNDARIES = {
     ),
     "an image to use": ("PIL.Image.open", lambda p: open_image(p.folder / "a.jpg"), InputError, "a.jpg"),
     "an image's orientation": ("PIL.ImageOps.exif_transpose", lambda p: open_image(p.folder / "a.jpg"), None, ""),
-    "a mask": ("PIL.Image.open", lambda p: masks.open_mask(p.folder / "mask.png"), InputError, "mask.png"),
+    "a mask": (
+        "PIL.Image.open",
+        lambda p: masks.open_mask(p.folder / "mask.png", masks.VALUES),
+        InputError,
+        "mask.png",
+    ),
     "a mask's pixels": ("PIL.ImageFile.ImageFile.load", lambda p: voc(p).labels(0), InputError, "scene_000.png"),
     "a list of a split": ("pathlib.Path.read_text", lambda p: voc(p), InputError, "/voc/"),
     "a vocabulary": (
@@ -192,7 +197,7 @@ BOUNDARIES = {
         "metadata.csv",
     ),
     "a Karpathy split": (
-        "json.loads",
+        "json.JSONDecoder.raw_decode",
         lambda p: retrieval_pairs.read(str(p.folder / "karpathy.json")),
         InputError,
         "karpathy",

@@ -53,13 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = load_model(checkpoint, args.tokenizer)
         for size in sizes:
             check_image_size(size, model.config.image, "--image_sizes")
-        curves[checkpoint] = [
-            evaluator.run(model, batch_size=args.batch_size, image_size=size, progress=True) for size in sizes
-        ]
+        results = [evaluator.run(model, batch_size=args.batch_size, image_size=size, progress=True) for size in sizes]
+        curves[checkpoint] = {result.image_size: result.cells for result in results}
         of_model = {"checkpoint": checkpoint, "checkpoint_digest": parameter_digest(model.params)}
-        for result in curves[checkpoint]:
+        for result in results:
             print(f"\n{checkpoint}\n{result.report()}")
-        figures[checkpoint] = [of_model | result.as_json() for result in curves[checkpoint]]
+        figures[checkpoint] = [of_model | result.as_json() for result in results]
     write_json(figures, output)
     resolution_curve.draw(curves).savefig(output.with_suffix(".png"), dpi=150)
     print(f"\nwritten: {output} and {output.with_suffix('.png')}")

@@ -11,7 +11,6 @@ objects are rendered on every background; a Waterbirds tree shows different bird
 """
 
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -92,19 +91,17 @@ class Pictures:
     """Objects on backgrounds.
 
     Attributes:
-      read: gives an image by its index, as fed.
+      read: gives, by its index, an image as fed and the pixels that its object covers, None where these are not known.
       objects: the object of each image, by index.
       places: the background of each.
-      covers: the pixels that the object covers, for each image; None where that is not known.
       names: of the objects.
       place_names: of the backgrounds.
       prompts: of each object.
     """
 
-    read: Callable[[int], UInt8[np.ndarray, "H W 3"]]
+    read: Callable[[int], tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"] | None]]
     objects: Int[np.ndarray, "I"]
     places: Int[np.ndarray, "I"]
-    covers: Sequence[Bool[np.ndarray, "H W"]] | None
     names: Sequence[str]
     place_names: Sequence[str]
     prompts: Sequence[Sequence[str]]
@@ -112,19 +109,19 @@ class Pictures:
 
 def of_shapes(scenes: int, image_size: int) -> Pictures:
     """Every object of the embedded data set on every place: its look, its place in the image and its light stay."""
-    images, covers, labels = [], [], []
-    for number, name in enumerate(CLASSES):
-        for scene, (place, place_name) in itertools.product(range(scenes), enumerate(PLACE_NAMES)):
-            look = number * scenes + scene
-            rng = scene_rng(SEED, "voc_val", look)
-            on_place = dataclasses.replace(sample_scene(rng, name, PLACE_NAMES[0]), place=place_name)
-            picture = render(on_place, Settings().image_size, rng, np.random.default_rng([SEED, look, place]))
-            image = PIL.Image.fromarray(picture.image)
-            images.append(evaluation_image.resized(image, (image_size, image_size)))
-            covers.append(picture.mask == 1 + number)
-            labels.append((number, place))
-    objects, places = np.array(labels).T
-    return Pictures(images.__getitem__, objects, places, covers, CLASSES, PLACE_NAMES, fill_in(TEMPLATES, CLASSES))
+    looks, places = np.divmod(np.arange(len(CLASSES) * scenes * len(PLACE_NAMES)), len(PLACE_NAMES))
+    objects = looks // scenes
+
+    def read(index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
+        rng = scene_rng(SEED, "voc_val", looks[index])
+        scene = sample_scene(rng, CLASSES[objects[index]], PLACE_NAMES[0])
+        on_place = dataclasses.replace(scene, place=PLACE_NAMES[places[index]])
+        place_rng = np.random.default_rng([SEED, looks[index], places[index]])
+        picture = render(on_place, Settings().image_size, rng, place_rng)
+        image = evaluation_image.resized(PIL.Image.fromarray(picture.image), (image_size, image_size))
+        return image, picture.mask == 1 + objects[index]
+
+    return Pictures(read, objects, places, CLASSES, PLACE_NAMES, fill_in(TEMPLATES, CLASSES))
 
 
 def of_waterbirds(tree: waterbirds_tree.WaterbirdsTree, image_size: int) -> Pictures:
@@ -135,14 +132,14 @@ def of_waterbirds(tree: waterbirds_tree.WaterbirdsTree, image_size: int) -> Pict
     """
     words = tree.vocabulary
 
-    def read(index: int) -> UInt8[np.ndarray, "H W 3"]:
+    def read(index: int) -> tuple[UInt8[np.ndarray, "H W 3"], None]:
         try:
-            return evaluation_image.centre_crop(image_file.open_image(tree.paths[index]), image_size)
+            return evaluation_image.centre_crop(image_file.open_image(tree.paths[index]), image_size), None
         except OSError:
             raise InputError(f"{tree.paths[index]} cannot be read as an image") from None
 
     prompts = fill_in(words.templates, words.birds)
-    return Pictures(read, tree.birds, tree.places, None, words.birds, words.places, prompts)
+    return Pictures(read, tree.birds, tree.places, words.birds, words.places, prompts)
 
 
 def measure(model: Model, pictures: Pictures, batch_size: int) -> Effect:
@@ -152,15 +149,16 @@ def measure(model: Model, pictures: Pictures, batch_size: int) -> Effect:
     count = len(pictures.objects)
     for start in range(0, count, batch_size):
         numbers = range(start, min(start + batch_size, count))
-        images = np.stack([pictures.read(number) for number in numbers])
+        images, covers = zip(*map(pictures.read, numbers))
         padding = ((0, min(batch_size, count) - len(images)), (0, 0), (0, 0), (0, 0))  # one shape for all calls
-        patches, pooled = (np.asarray(of)[: len(images)] for of in model.encode_image(np.pad(images, padding)))
+        encoded = model.encode_image(np.pad(np.stack(images), padding))
+        patches, pooled = (np.asarray(of)[: len(images)] for of in encoded)
         of_pooled.append(pooled @ names.T)
-        for number, similarities in zip(numbers, patches @ names_of_patches.T):
-            if pictures.covers is None:
+        for number, cover, similarities in zip(numbers, covers, patches @ names_of_patches.T):
+            if cover is None:
                 inside = most_similar(similarities[..., pictures.objects[number]])
             else:
-                inside = covered(pictures.covers[number], similarities.shape[:2])
+                inside = covered(cover, similarities.shape[:2])
             of_patches.append(similarities[inside].mean(axis=0))
     return Effect(
         tuple(pictures.names),

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from clippy_jax.analysis.palette import Colour
 
@@ -125,7 +125,7 @@ def _font() -> PIL.ImageFont.FreeTypeFont:
     return PIL.ImageFont.truetype(str(path), LETTER_PIXELS)
 
 
-def _borders(labels: UInt8[np.ndarray, "H W"]) -> np.ndarray:
+def _borders(labels: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """The pixels on either side of where the label changes."""
     borders = np.zeros(labels.shape, bool)
     across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clippy_jax.datasets import vocabulary
 from clippy_jax.datasets.vocabulary import BACKGROUND, IGNORED_LABEL, SegmentationVocabulary, photo_prompt
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 IMAGENET = "imagenet"  # in the place of a file of templates: the 80 of ImageNet
 
@@ -77,10 +77,8 @@ def read_templates(path: str) -> Sequence[str]:
     """
     if path == IMAGENET:
         return vocabulary.imagenet().templates
-    try:
+    with reading(f"--templates={path}", wrong="cannot be read as text"):
         lines = pathlib.Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"--templates={path} cannot be read as text: {error}") from None
     templates = [line.strip() for line in lines if line.strip()]
     if not templates or not all("{c}" in template for template in templates):
         raise InputError(f"--templates={path} must hold a prompt a line, with {{c}} where the word goes")

@@ -6,22 +6,22 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from clippy_jax.analysis.palette import colour
-from clippy_jax.evaluators.waterbirds import WaterbirdsResult
+from clippy_jax.evaluators.waterbirds import BirdAndPlace
 
 PANEL_INCHES = (4.2, 3.6)
 
 
-def draw(curves: Mapping[str, Sequence[WaterbirdsResult]]) -> matplotlib.figure.Figure:
+def draw(curves: Mapping[str, Mapping[int, Sequence[BirdAndPlace]]]) -> matplotlib.figure.Figure:
     """A bird has one colour; its own place is the full line, the other place the broken one: their distance is the gap.
 
     Args:
-      curves: by the name of a model, its results from the lowest resolution to the highest.
+      curves: by the name of a model and the resolution, from the lowest to the highest, the cells of its result.
     """
     figure = matplotlib.figure.Figure((len(curves) * PANEL_INCHES[0], PANEL_INCHES[1]), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    for panel, (name, results) in zip(panels, curves.items()):
-        sizes = [result.image_size for result in results]
-        for group, cells in enumerate(zip(*(result.cells for result in results))):
+    for panel, (name, cells_at) in zip(panels, curves.items()):
+        sizes = list(cells_at)
+        for group, cells in enumerate(zip(*cells_at.values())):
             shares = [float("nan") if cell.accuracy is None else 100 * cell.accuracy for cell in cells]
             panel.plot(
                 sizes,

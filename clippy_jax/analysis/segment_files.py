@@ -53,7 +53,9 @@ def write(folder: pathlib.Path, stem: str, overlay: PIL.Image.Image, mask: PIL.I
     paths = [folder / f"{stem}_{kind}" for kind in ("overlay.png", "mask.png", "segments.json")]
     write_png(paths[0], overlay)
     write_png(paths[1], mask)
-    write_text(paths[2], json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(figures, indent=2, ensure_ascii=False)
+    # The names of files need not be Unicode; what is not is escaped, as JSON has it.
+    write_text(paths[2], text.encode("utf-8", "backslashreplace").decode() + "\n")
     return [str(path) for path in paths]
 
 

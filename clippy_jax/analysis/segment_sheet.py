@@ -7,7 +7,7 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from clippy_jax.analysis.palette import Colour, colour
 from clippy_jax.datasets.vocabulary import BACKGROUND, IGNORED_LABEL
@@ -93,7 +93,9 @@ def paint(
     return painted.round().astype(np.uint8)
 
 
-def _tinted(rgb: Colour, grey=MIDDLE_GREY):
+def _tinted(
+    rgb: Colour, grey: Colour | Float[np.ndarray, "N 3"] = MIDDLE_GREY
+) -> Float[np.ndarray, "3"] | Float[np.ndarray, "N 3"]:
     return TINT * np.array(rgb) + (1 - TINT) * np.array(grey)
 
 

@@ -36,7 +36,7 @@ def read_captions(file: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     """
     captions_of: dict[str, list[str]] = {}
     with reading(file):
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = file.read_text("utf-8-sig").split("\n")
     for number, line in enumerate(lines, start=1):
         match = _ROW.fullmatch(line.strip())
         if match and match["caption"]:

@@ -27,17 +27,12 @@ class ImageFolder:
     vocabulary: ClassificationVocabulary
     data_set: str  # "ImageNet" or "ImageNet-v2", for which published numbers exist; else ""
     class_folders: tuple[str, ...]  # one per name
-    paths: tuple[pathlib.Path, ...]
+    names: tuple[pathlib.Path, ...]  # of the images
     labels: Int32[np.ndarray, "I"]  # index into the vocabulary's names
-
-    @property
-    def names(self) -> tuple[pathlib.Path, ...]:
-        """Of the images, for messages."""
-        return self.paths
 
     def read(self, index: int) -> tuple[PIL.Image.Image, int]:
         """An image and its class; raises `OSError` where it cannot be decoded."""
-        return image_file.open_image(self.paths[index]), int(self.labels[index])
+        return image_file.open_image(self.names[index]), int(self.labels[index])
 
 
 def read(folder: str) -> ImageFolder:

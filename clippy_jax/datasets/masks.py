@@ -17,7 +17,7 @@ REFUSED = -1  # in a table of classes: the value must not occur
 NO_SEGMENT = 0
 
 
-def open_mask(path: pathlib.Path, modes: tuple[str, ...] = VALUES) -> PIL.Image.Image:
+def open_mask(path: pathlib.Path, modes: tuple[str, ...]) -> PIL.Image.Image:
     """Opens a mask without decoding it.
 
     Raises:
@@ -43,7 +43,7 @@ def read_values(path: pathlib.Path, class_of_value: Int16[np.ndarray, "values"])
     Raises:
       InputError: the mask cannot be decoded, or holds a value that is refused; the file and the value are named.
     """
-    values = _pixels(open_mask(path), path)
+    values = _pixels(path, VALUES)
     classes = class_of_value[values]
     if (classes == REFUSED).any():
         known = np.flatnonzero(class_of_value[:IGNORED_LABEL] != REFUSED)
@@ -62,7 +62,7 @@ def read_segments(path: pathlib.Path, class_of_segment: Mapping[int, int]) -> UI
     Raises:
       InputError: the mask cannot be decoded, or holds a segment that is not listed; file and number are named.
     """
-    colours = _pixels(open_mask(path, SEGMENTS), path).astype(np.int64)
+    colours = _pixels(path, SEGMENTS).astype(np.int64)
     numbers = colours @ np.array([1, 256, 65536])
     known = np.array(sorted({NO_SEGMENT, *class_of_segment}))
     classes = np.array([class_of_segment.get(number, IGNORED_LABEL) for number in known.tolist()], np.uint8)
@@ -73,7 +73,7 @@ def read_segments(path: pathlib.Path, class_of_segment: Mapping[int, int]) -> UI
     return classes[positions]
 
 
-def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...] = VALUES) -> tuple[int, int] | None:
+def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...]) -> tuple[int, int] | None:
     """Width and height of an image and its mask, from their headers; None if the image's cannot be read.
 
     Raises:
@@ -91,6 +91,7 @@ def check_sizes(image: pathlib.Path, mask: pathlib.Path, modes: tuple[str, ...] 
     return size
 
 
-def _pixels(mask: PIL.Image.Image, path: pathlib.Path) -> UInt8[np.ndarray, "H W ..."]:
+def _pixels(path: pathlib.Path, modes: tuple[str, ...]) -> UInt8[np.ndarray, "H W ..."]:
+    mask = open_mask(path, modes)
     with reading(path, "it is cut short or damaged", "cannot be read as a mask"):
         return np.asarray(mask)

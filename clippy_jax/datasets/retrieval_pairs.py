@@ -14,7 +14,7 @@ from jaxtyping import Int32
 
 from clippy_jax.datasets import flickr, image_file, patterns, tables
 from clippy_jax.datasets.remote_files import is_remote
-from clippy_jax.datasets.sample import BadCounts, BadSample, StorageAway
+from clippy_jax.datasets.sample import BadCounts, BadSample, Source, StorageAway
 from clippy_jax.datasets.tars.shards import ShardSource
 from clippy_jax.datasets.tfds.pairs import TFDSSource
 from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
@@ -87,10 +87,11 @@ def _beside(split: str, left_out: BadCounts) -> str:
 
 
 def _karpathy(file: pathlib.Path, split: str) -> RetrievalPairs | None:
-    """The pairs of a split; None where the JSON is a list, as a table of images and captions is."""
+    """The pairs of a split; None where the JSON is a list or several rows, as a table of images and captions is."""
     with reading(file, wrong="cannot be read as JSON"):
-        contents = json.loads(file.read_text("utf-8-sig"))
-    if isinstance(contents, list):
+        text = file.read_text("utf-8-sig").strip()
+        contents, end = json.JSONDecoder().raw_decode(text)
+    if isinstance(contents, list) or end < len(text):
         return None
     try:
         entries = contents["images"]
@@ -121,27 +122,21 @@ def _of_files(source: str, split: str, captions_of: dict[pathlib.Path, list[str]
 def _tars(source: str, files: list[patterns.File]) -> RetrievalPairs:
     with tempfile.TemporaryDirectory() as folder:  # data to evaluate on may lie where nothing can be written
         shards = ShardSource(files, folder)
-
-    def captioned(index: int) -> tuple[bytes, list[str]]:
-        image, caption = shards[index]
-        return image, caption.splitlines()
-
-    return _of_samples(source, "all samples", captioned, len(shards), shards.left_out)
+    texts = shards.without_images()
+    return _of_samples(source, "all samples", shards, lambda index: texts[index].caption.split("\n"))
 
 
 def _tfds(source: str, split: str) -> RetrievalPairs:
     pairs = TFDSSource(source, split)
-    return _of_samples(source, pairs.split, pairs.captioned, len(pairs), pairs.left_out)
+    return _of_samples(source, pairs.split, pairs, pairs.captions)
 
 
-def _of_samples(
-    source: str, split: str, captioned: Callable[[int], tuple[bytes, list[str]]], count: int, left_out: BadCounts
-) -> RetrievalPairs:
-    """What is read by number: `captioned` gives an encoded image and its captions, or says that it cannot."""
-    captions_of = {}
-    for index in range(count):
+def _of_samples(source: str, split: str, samples: Source, read_captions: Callable[[int], list[str]]) -> RetrievalPairs:
+    """What is read by number: images of `samples`, and all captions of each, of which the samples have the first."""
+    captions_of, left_out = {}, samples.left_out
+    for index in range(len(samples)):
         try:
-            captions = [caption.strip() for caption in captioned(index)[1] if caption.strip()]
+            captions = [caption.strip() for caption in read_captions(index) if caption.strip()]
         except BadSample as bad:
             left_out.note(bad.cause, f"{source}, sample {index}")
         except StorageAway as error:
@@ -156,7 +151,7 @@ def _of_samples(
 
     def open_image(index: int) -> PIL.Image.Image:
         try:
-            return image_file.open_image(io.BytesIO(captioned(kept[index])[0]))
+            return image_file.open_image(io.BytesIO(samples[kept[index]].image))
         except (BadSample, StorageAway) as error:
             raise OSError(f"{names[index]}: {error}") from error
 

@@ -90,10 +90,11 @@ def read(folder: str, layout: LabelLayout, split: str | None = None) -> Segmenta
     class_of_value = _class_of_value(layout, words)
     class_of_segment = None
     if layout.segments:
-        class_of_segment = _segments(root / layout.segments.replace("{split}", split), class_of_value)
+        panoptic = root / layout.segments.replace("{split}", split)
+        class_of_segment = _segments(panoptic, class_of_value)
         for mask in mask_paths:
             if mask.name not in class_of_segment:
-                raise InputError(f"{root / layout.segments.replace('{split}', split)} does not list {mask.name}")
+                raise InputError(f"{panoptic} does not list {mask.name}")
     return SegmentationTree(root, layout, split, words, images, mask_paths, class_of_value, class_of_segment)
 
 

@@ -47,8 +47,7 @@ class ImagePass:
         for indices, blank in groups:
             self._batches += evaluation_batches.split(indices, feeding.batch_size, (*blank, number))
         self._failures = ReadFailures(names, self._read)
-        for index in known_unreadable:
-            self._failures.unreadable(index)
+        self._failures.unreadable[list(known_unreadable)] = True
         self._images = len(names)
         self._progress = feeding.progress
         self.unreadable: tuple[str, ...] = ()  # complete after the last batch

@@ -1,6 +1,7 @@
 """The eight data sets of open-vocabulary segmentation under one folder, in the one table that papers print."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +39,7 @@ class OpenVocabularyResult(SuiteResult):
     @property
     def average(self) -> float | None:
         """The mean mIoU of all eight; None where one is missing."""
-        return _average([part.miou for part in self.parts.values()])
+        return average([part.miou for part in self.parts.values()])
 
     def figures(self) -> dict[str, float]:
         """The mIoU of each data set, and their average."""
@@ -50,7 +51,7 @@ class OpenVocabularyResult(SuiteResult):
 
         def row(who: str, figure: str) -> tuple:
             values = [getattr(self.parts[column], figure) if column in self.parts else None for column in COLUMNS]
-            return who, *map(percent, (*values, _average(values)))
+            return who, *map(percent, (*values, average(values)))
 
         bounds = []
         for column in COLUMNS:
@@ -58,7 +59,7 @@ class OpenVocabularyResult(SuiteResult):
             bounds.append(interval and f"{100 * interval.low:.1f}-{100 * interval.high:.1f}")
         mious = [row(THIS, "miou"), ("95 % interval", *bounds, None)]
         for who, published in next(iter(self.parts.values())).options.published.items():
-            mious.append((who, *published, _average(published)))
+            mious.append((who, *published, average(published)))
         accuracies = [row("mean accuracy", "mean_accuracy"), row("pixel accuracy", "pixel_accuracy")]
         return [
             markdown((f"mIoU, {self.protocol}", *COLUMNS, "average"), mious),
@@ -82,10 +83,11 @@ class OpenVocabulary(Evaluator):
     def __init__(self, folder: str, protocol: str = STANDARD):
         self._folder = folder
         self._of_column = {}
+        root = pathlib.Path(os.path.expanduser(folder))
         for layout, places in PLACES.items():
-            found = [pathlib.Path(folder, place) for place in places if pathlib.Path(folder, place).is_dir()]
-            if found:
-                self._of_column[layout.column] = Segmentation(str(found[0]), layout, protocol)
+            tree = next((root / place for place in places if (root / place).is_dir()), None)
+            if tree:
+                self._of_column[layout.column] = Segmentation(str(tree), layout, protocol)
         if not self._of_column:
             looked_for = dict.fromkeys(place for places in PLACES.values() for place in places)
             raise InputError(f"{folder} holds no data set of open-vocabulary segmentation: {', '.join(looked_for)}")
@@ -97,6 +99,7 @@ class OpenVocabulary(Evaluator):
         return OpenVocabularyResult.of("open-vocabulary segmentation", self._folder, parts)
 
 
-def _average(values: Sequence[float | None]) -> float | None:
+def average(values: Sequence[float | None]) -> float | None:
+    """The mean over all `COLUMNS`; None where one has no value."""
     complete = len(values) == len(COLUMNS) and None not in values
     return float(np.mean(values)) if complete else None

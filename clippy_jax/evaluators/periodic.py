@@ -35,8 +35,8 @@ class PeriodicEvaluation:
 
     def due(self, step: int) -> list[str]:
         """The evaluations that are due after `step` steps."""
-        tasks, at_the_end = self._config.evals.tasks, step == self._config.schedule.stop_step
-        periods = {name: tasks[name].every_steps for name in self._evaluators}
+        at_the_end = step == self._config.schedule.stop_step
+        periods = {name: self._config.evals.tasks[name].every_steps for name in self._evaluators}
         return [name for name, period in periods.items() if at_the_end or (period and step % period == 0)]
 
     def run(self, step: int, params: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -46,23 +46,22 @@ class RetrievalResult(Result):
     image_to_text: Ranks
     text_to_image: Ranks
 
+    @property
+    def directions(self) -> dict[str, Ranks]:
+        """Both, by name."""
+        return {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
+
     def figures(self) -> dict[str, float]:
         """Recall in both directions."""
-        directions = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
-        return {f"{name}_recall_{k}": ranks.recall[str(k)] for name, ranks in directions.items() for k in RECALL_AT}
+        ranks = self.directions.items()
+        return {f"{name}_recall_{k}": of.recall[str(k)] for name, of in ranks for k in RECALL_AT}
 
     def tables(self) -> list[str]:
         """A row for each direction."""
-        directions = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
-        rows = [
-            (
-                name.replace("_", " "),
-                *(self.cell(f"{name}_recall_{k}") for k in RECALL_AT),
-                ranks.mean_rank,
-                ranks.median_rank,
-            )
-            for name, ranks in directions.items()
-        ]
+        rows = []
+        for name, of in self.directions.items():
+            recalls = (self.cell(f"{name}_recall_{k}") for k in RECALL_AT)
+            rows.append((name.replace("_", " "), *recalls, of.mean_rank, of.median_rank))
         return [markdown((self.task, *(f"R@{k}" for k in RECALL_AT), "mean rank", "median rank"), rows)]
 
 

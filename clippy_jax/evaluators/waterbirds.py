@@ -26,7 +26,7 @@ PUBLISHED_SETTINGS = ("test", "three-way", 448)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class BirdAndPlace:
     """One bird in one place."""
 
     bird: str
@@ -44,7 +44,7 @@ class WaterbirdsResult(Result):
     average: float  # over all images
     worst_group: float  # the lowest accuracy of a cell
     domain_gap: dict[str, float | None]  # by bird; None where one of its cells has no image
-    cells: tuple[Cell, ...]  # a bird's own place before the other
+    cells: tuple[BirdAndPlace, ...]  # a bird's own place before the other
     published_comparable: bool  # the words, the split, the choices and the resolution of published numbers
 
     def figures(self) -> dict[str, float]:
@@ -104,13 +104,13 @@ class Waterbirds(Evaluator):
         birds, places = tree.birds[numbers], tree.places[numbers]
         own = np.take_along_axis(scores, birds[:, None], axis=1)
         right = (scores < own).sum(axis=1) == len(names) - 1  # a similarity of NaN is never less
-        cells = tuple(_cell(words, bird, place, right[(birds == bird) & (places == place)]) for bird, place in CELLS)
-        settings = (tree.split, self._choices, feeding.image_size)
         in_cell = np.stack([(birds == bird) & (places == place) for bird, place in CELLS], axis=1)
+        cells = tuple(_cell(words, *cell, right[inside]) for cell, inside in zip(CELLS, in_cell.T))
+        settings = (tree.split, self._choices, feeding.image_size)
         of = {"images": in_cell, "right": in_cell & right[:, None]}
         ratios = {"average": Ratio("right", "images"), "worst_group": Ratio("right", "images", "lowest")}
-        for own, bird in ((0, words.birds[0]), (2, words.birds[1])):
-            of |= {f"{name} {bird}": of[name][:, own : own + 2] for name in ("images", "right")}
+        for first, bird in zip((0, 2), words.birds):
+            of |= {f"{name} {bird}": of[name][:, first : first + 2] for name in ("images", "right")}
             ratios[f"gap_{bird}"] = Ratio(f"right {bird}", f"images {bird}", "difference")
         return WaterbirdsResult(
             task="Waterbirds",
@@ -130,12 +130,12 @@ class Waterbirds(Evaluator):
         )
 
 
-def _cell(words: vocabulary.WaterbirdsVocabulary, bird: int, place: int, right: Bool[np.ndarray, "I"]) -> Cell:
+def _cell(words: vocabulary.WaterbirdsVocabulary, bird: int, place: int, right: Bool[np.ndarray, "I"]) -> BirdAndPlace:
     images, count = len(right), int(right.sum())
-    return Cell(
+    return BirdAndPlace(
         words.birds[bird], words.places[place], place == bird, images, count, count / images if images else None
     )
 
 
-def _gap(own: Cell, other: Cell) -> float | None:
+def _gap(own: BirdAndPlace, other: BirdAndPlace) -> float | None:
     return own.accuracy - other.accuracy if own.images and other.images else None

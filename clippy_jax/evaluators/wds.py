@@ -1,6 +1,7 @@
 """Zero-shot classification on CLIP_benchmark's data sets, as many as lie in a folder (`tars/wds_images.py`)."""
 
 import dataclasses
+import os
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class Wds(Evaluator):
 
     def __init__(self, folder: str):
         self._folder = folder
-        self._of_name = {root.name: ZeroShotClassification(wds_images.read(root)) for root in wds_images.find(folder)}
+        read = {root: ZeroShotClassification(wds_images.read(root)) for root in wds_images.find(folder)}
+        self._of_name = {os.path.basename(os.path.abspath(root)): evaluator for root, evaluator in read.items()}
 
     def measure(self, model: Model, feeding: Feeding) -> WdsResult:
         """One after the other."""

@@ -7,6 +7,7 @@ import numpy as np
 from clippy_jax.datasets import image_folder
 from clippy_jax.datasets.tars.wds_images import WdsImages
 from clippy_jax.datasets.tfds import images as tfds_images
+from clippy_jax.datasets.tfds.split import PREFIX as TFDS_PREFIX
 from clippy_jax.errors import InputError
 from clippy_jax.evaluators import image_pass, published
 from clippy_jax.evaluators.classification import ClassificationResult, class_ranks, rank_counts, shares_right
@@ -47,8 +48,7 @@ class ZeroShotClassification(Evaluator):
         if isinstance(source, WdsImages):
             self._images = source
         else:
-            is_tfds = source.startswith(tfds_images.PREFIX)
-            self._images = tfds_images.read(source) if is_tfds else image_folder.read(source)
+            self._images = (tfds_images if source.startswith(TFDS_PREFIX) else image_folder).read(source)
 
     def measure(self, model: Model, feeding: Feeding) -> ZeroShotResult:
         """Top-1, top-5 and each class's own top-1."""

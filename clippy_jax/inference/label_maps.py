@@ -152,7 +152,13 @@ def stretched_weights(
 
 
 @functools.partial(jax.jit, static_argnames=("padded", "decision"))
-def _label_map(patches, classes, size, padded, decision):
+def _label_map(
+    patches: Float[Array, "h w D"],
+    classes: Float[Array, "P D"],
+    size: Int[Array, "2"],
+    padded: tuple[int, int],
+    decision: Decision,
+) -> Int32[Array, "H W"]:
     scores = similarities(patches, classes)
     return label_map(stretched(scores, *stretched_weights(size, padded, scores.shape[:2])), padded, size, decision)
 

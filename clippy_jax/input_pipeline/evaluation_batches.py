@@ -48,21 +48,17 @@ class ReadFailures:
 
     A process that stopped alone would leave the others waiting in a collective, so a failure is only noted where it
     happens (its row stays blank and is never counted) and acted upon where all processes meet.
+
+    Attributes:
+      unreadable: the images that could not be decoded here.
+      refused: the images whose reading raised `InputError` here.
     """
 
-    def __init__(self, paths: Sequence[pathlib.Path], read: Read):
-        self._paths = paths
+    def __init__(self, names: Sequence[str | pathlib.Path], read: Read):
+        self._names = names
         self._read = read
-        self._unreadable = np.zeros(len(paths), bool)
-        self._refused = np.zeros(len(paths), bool)
-
-    def unreadable(self, index: int) -> None:
-        """Notes an image that cannot be decoded."""
-        self._unreadable[index] = True
-
-    def refused(self, index: int) -> None:
-        """Notes an image whose reading raised `InputError`."""
-        self._refused[index] = True
+        self.unreadable = np.zeros(len(names), bool)
+        self.refused = np.zeros(len(names), bool)
 
     def agree(self) -> tuple[str, ...]:
         """The images that no process could read so far; all processes must call this together.
@@ -70,15 +66,16 @@ class ReadFailures:
         Raises:
           InputError: more than 1 % are unreadable, or one was refused (then with the message it was refused with).
         """
-        local = np.stack([self._unreadable, self._refused])
+        local = np.stack([self.unreadable, self.refused])
         unreadable, refused = multihost_utils.process_allgather(local).reshape(-1, *local.shape).any(axis=0)
         if refused.any():
-            self._read(int(refused.argmax()))
-            raise InputError(f"{self._paths[int(refused.argmax())]} was refused by another process but not here")
-        names = tuple(str(self._paths[index]) for index in np.flatnonzero(unreadable))
-        if len(names) > UNREADABLE_SHARE * len(self._paths):
+            first = int(refused.argmax())
+            self._read(first)
+            raise InputError(f"{self._names[first]} was refused by another process but not here")
+        names = tuple(str(self._names[index]) for index in np.flatnonzero(unreadable))
+        if len(names) > UNREADABLE_SHARE * len(self._names):
             raise InputError(
-                f"{len(names)} of {len(self._paths)} images cannot be read, more than {UNREADABLE_SHARE:.0%}; "
+                f"{len(names)} of {len(self._names)} images cannot be read, more than {UNREADABLE_SHARE:.0%}; "
                 f"the first is {names[0]}"
             )
         return names
@@ -102,9 +99,9 @@ def load(
         try:
             return () if index == PADDING else read(index)
         except (OSError, MemoryError):
-            failures.unreadable(index)
+            failures.unreadable[index] = True
         except InputError:
-            failures.refused(index)
+            failures.refused[index] = True
         return ()
 
     local = _local_rows(len(batches[0].rows), mesh)

@@ -6,6 +6,8 @@ from jaxtyping import UInt8
 
 # A panorama's long side is squeezed to this many short sides, which bounds the memory that one image can take.
 LONGEST_ASPECT = 4
+# Of a strip longer than this many short sides the middle is cut out before it is enlarged, for the same reason.
+LONGEST_STRIP = 64
 
 
 def centre_crop(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -15,14 +17,12 @@ def centre_crop(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "H
     as Python rounds. The conversion to RGB comes last, so Pillow resizes palette and 1-bit images to the nearest pixel
     and RGBA with premultiplied alpha. EXIF orientation is not applied.
     """
-    width, height = image.size
-    if min(width, height) != image_size:
-        scaled = (
-            (image_size, int(image_size * height / width))
-            if width <= height
-            else (int(image_size * width / height), image_size)
-        )
-        image = image.resize(scaled, PIL.Image.Resampling.BICUBIC)
+    short = min(image.size)
+    if max(image.size) > LONGEST_STRIP * short:
+        left, top = (max(0, length - LONGEST_STRIP * short) // 2 for length in image.size)
+        image = image.crop((left, top, image.width - left, image.height - top))
+    scaled = tuple(int(image_size * length / short) for length in image.size)
+    image = image.resize(scaled, PIL.Image.Resampling.BICUBIC)
     left, top = (round((length - image_size) / 2) for length in image.size)
     image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image.convert("RGB"))

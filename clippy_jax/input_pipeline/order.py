@@ -19,7 +19,7 @@ class Order:
         self.seed = seed
         self.steps_per_epoch = num_samples // batch_size
         self._lock = threading.Lock()
-        self._permutations: dict[int, np.ndarray] = {}
+        self._permutations: dict[int, Int32[np.ndarray, "num_samples"]] = {}
 
     def indices(self, step: int) -> Int32[np.ndarray, "B"]:
         """The samples of one step, B = batch_size. Thread-safe."""

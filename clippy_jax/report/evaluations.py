@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clippy_jax.evaluators import TASKS, Evaluator
+from clippy_jax.evaluators.protocols import STANDARD
 from clippy_jax.evaluators.result import counts_path, write_results
 from clippy_jax.inference import Model
 from clippy_jax.report import data_sets
 
-STANDARD, PUBLIC = "standard", "public"
+PUBLIC = "public"  # the other protocol that is this project's own
 # Column of the open-vocabulary tables → evaluation.
 TASK_OF_COLUMN = {
     "VOC21": "voc",
@@ -125,43 +126,31 @@ def run(
       batch_size: images a step.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    measured, to_do = {}, []
+    measured, about = {}, {}
     for evaluation, (path, _) in evaluators.items():
-        about = _about(evaluation, path, model, checkpoint, digest)
-        kept = _kept(folder / f"{evaluation.key}.json", about, path.stat().st_mtime)
-        if kept is None:
-            to_do.append(evaluation)
-        else:
+        command = evaluation.command(path, checkpoint, evaluation.image_size(model))
+        about[evaluation] = {"checkpoint": checkpoint, "checkpoint_digest": digest, "command": command}
+        kept = _kept(folder / f"{evaluation.key}.json", about[evaluation], path.stat().st_mtime)
+        if kept is not None:
             measured[evaluation] = kept
     if measured:
         print(
             f"{checkpoint}: {len(measured)} of {len(evaluators)} evaluations are kept from an earlier run", flush=True
         )
+    to_do = [evaluation for evaluation in evaluators if evaluation not in measured]
     started = time.monotonic()
     for done, evaluation in enumerate(to_do):
-        path, evaluator = evaluators[evaluation]
+        _, evaluator = evaluators[evaluation]
         left = (time.monotonic() - started) / done * (len(to_do) - done) if done else 0
         in_units = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
         about_left = f", about {in_units} left" if done else ""
         print(f"{checkpoint}: evaluation {done + 1} of {len(to_do)}, {evaluation.key}{about_left}", flush=True)
         size = evaluation.image_size(model)
         result = evaluator.run(model, batch_size=batch_size, image_size=size, progress=True)
-        about = _about(evaluation, path, model, checkpoint, digest)
         file = folder / f"{evaluation.key}.json"
-        write_results({evaluation.task: result}, file, **about)
-        measured[evaluation] = _kept(file, about, newest=0)
+        write_results({evaluation.task: result}, file, **about[evaluation])
+        measured[evaluation] = _kept(file, about[evaluation], newest=0)
     return {evaluation: measured[evaluation] for evaluation in evaluators}
-
-
-def _about(
-    evaluation: Evaluation, path: pathlib.Path, model: Model, checkpoint: str, digest: str
-) -> dict[str, str | int]:
-    size = evaluation.image_size(model)
-    return {
-        "checkpoint": checkpoint,
-        "checkpoint_digest": digest,
-        "command": evaluation.command(path, checkpoint, size),
-    }
 
 
 def _kept(file: pathlib.Path, about: Mapping[str, Any], newest: float) -> Measured | None:

@@ -5,14 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
-import numpy as np
 
 from clippy_jax.analysis import resolution_curve
 from clippy_jax.datasets import label_layouts
 from clippy_jax.evaluators import protocols, published
+from clippy_jax.evaluators.open_vocabulary import average
 from clippy_jax.evaluators.protocols import COLUMNS
 from clippy_jax.evaluators.result import THIS, Cell, in_percent, percent
-from clippy_jax.evaluators.waterbirds import Cell as BirdAndPlace
+from clippy_jax.evaluators.waterbirds import BirdAndPlace
 from clippy_jax.report import data_sets, evaluations
 from clippy_jax.report.evaluations import Evaluation, Measured
 
@@ -140,7 +140,7 @@ def waterbirds(results: Results, of_trainings: Mapping[str, Results]) -> Section
             if evaluation not in of:
                 continue
             size, cells = of[evaluation]["image_size"], [BirdAndPlace(**cell) for cell in of[evaluation]["cells"]]
-            curves.setdefault(who, []).append(_Point(size, cells))
+            curves.setdefault(who, {})[size] = cells
             for own, other in zip(cells[::2], cells[1::2]):
                 gap = _cell(of, evaluation, f"gap_{own.bird}")
                 named = f"{who}: {own.bird}, {size} pixels"
@@ -164,41 +164,29 @@ def waterbirds(results: Results, of_trainings: Mapping[str, Results]) -> Section
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Point:
-    """Waterbirds at one resolution, as `resolution_curve` takes it."""
-
-    image_size: int
-    cells: Sequence[BirdAndPlace]
-
-
 def open_vocabulary(results: Results, protocol: str) -> Section:
     """The eight data sets of the field by one protocol."""
     of_column = {column: Evaluation(task, protocol) for column, task in evaluations.TASK_OF_COLUMN.items()}
     comparable = {
-        column: results[evaluation]["miou"]
+        evaluation: results[evaluation]
         for column, evaluation in of_column.items()
         if evaluation in results and results[evaluation]["column"] == column
     }
-    own = [_cell(results, of_column[column], "miou") if column in comparable else None for column in COLUMNS]
-    complete = len(comparable) == len(COLUMNS)
-    rows = [(THIS, *own, percent(float(np.mean(list(comparable.values())))) if complete else None)]
-    others = protocols.read(protocol, label_layouts.VOC).published
-    for who, mious in others.items():
-        rows.append((who, *mious, None if None in mious else float(np.mean(mious))))
-    used = [evaluation for column, evaluation in of_column.items() if column in comparable]
+    own = [of_column[column] for column in COLUMNS]
+    mious = [comparable[evaluation]["miou"] if evaluation in comparable else None for evaluation in own]
+    rows = [(THIS, *(_cell(comparable, evaluation, "miou") for evaluation in own), percent(average(mious)))]
+    published_mious = protocols.read(protocol, label_layouts.VOC).published
+    rows += [(who, *mious, average(mious)) for who, mious in published_mious.items()]
     figure = None
     if comparable:
-        drawn = _dots({column: results[of_column[column]] for column in comparable}, others)
+        drawn = _dots({result["column"]: result for result in comparable.values()}, published_mious)
         figure = Figure(f"open_vocabulary_{protocol}.png", f"mIoU of each data set by {protocol}", _png(drawn))
-    absent = [evaluation for column, evaluation in of_column.items() if column not in comparable]
-    missing = dict.fromkeys(data_sets.OF_TASK[evaluation.task].missing for evaluation in absent)
     return Section(
         f"Open-vocabulary segmentation, protocol {protocol}",
         ("mIoU", *COLUMNS, "average"),
         rows,
-        measured=_measured(results, used),
-        missing=list(missing),
+        measured=_measured(comparable, own),
+        missing=_missing(comparable, own),
         figure=figure,
     )
 

@@ -12,15 +12,10 @@ PLACE_LEFT_OUT = 0.2  # share of the captions that name the objects only, as peo
 EMPTY_SCENES = ("{place}", "a {place} background")
 
 
-def with_article(name: str) -> str:
-    """`name` with "a", or "an" before a vowel."""
-    return f"{article(name)} {name}"
-
-
 def caption(rng: np.random.Generator, names: Sequence[str], place: str) -> str:
     """One of many ways to say that the objects `names`, none for an empty scene, are at `place`."""
     opening = OPENINGS[rng.integers(len(OPENINGS))]
-    objects = [with_article(names[i]) for i in rng.permutation(len(names))]
+    objects = [f"{article(names[i])} {names[i]}" for i in rng.permutation(len(names))]
     if not objects:
         return opening + EMPTY_SCENES[rng.integers(len(EMPTY_SCENES))].format(place=place)
     listed = " and ".join([", ".join(objects[:-1]), objects[-1]]) if len(objects) > 1 else objects[0]
@@ -30,18 +25,3 @@ def caption(rng: np.random.Generator, names: Sequence[str], place: str) -> str:
 
 
 TEMPLATES = tuple(opening + "{a} {c}" for opening in OPENINGS)  # of zero-shot prompts, worded as the captions
-
-
-def prompt(name: str) -> str:
-    """The prompt for an object, worded as the captions are."""
-    return OPENINGS[0] + with_article(name)
-
-
-def place_prompt(place: str) -> str:
-    """The prompt for a place, worded as the captions are."""
-    return OPENINGS[0] + place
-
-
-def background_prompt() -> str:
-    """The prompt for whatever is behind the objects."""
-    return OPENINGS[0] + "a background"

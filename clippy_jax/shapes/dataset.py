@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,6 +19,7 @@ from clippy_jax.shapes import imagenet_tree, voc_tree, waterbirds_tree, webdatas
 from clippy_jax.shapes.preview import write_preview
 from clippy_jax.shapes.settings import Settings
 from clippy_jax.shapes.tokenizer_training import write_tokenizer
+from clippy_jax.whole_files import writing
 
 RECORD = "dataset.json"  # the settings; there once the data set is complete
 UNFINISHED_RECORD = "dataset.json.unfinished"  # the same while it is being written
@@ -54,7 +57,7 @@ def write_dataset(output: Path, settings: Settings, workers: int | None = None) 
     Raises:
       InputError: `output` is no such folder, or cannot be written.
     """
-    try:
+    with writing(f"--output={output}"):
         if _is_complete(output, settings):
             return False
         _start(output, settings)
@@ -66,8 +69,6 @@ def write_dataset(output: Path, settings: Settings, workers: int | None = None) 
         write_tokenizer(output / "tokenizer", settings.seed)
         write_preview(output / "preview.png", settings)
         (output / UNFINISHED_RECORD).rename(output / RECORD)
-    except OSError as error:
-        raise InputError(f"--output={output} cannot be written: {error.strerror or error}") from error
     return True
 
 
@@ -131,8 +132,11 @@ def _render(jobs: list[Job], workers: int) -> None:
         tqdm(total=sum(job.images for job in jobs), unit=" images", desc="Shapes") as bar,
         _results(jobs, workers) as results,
     ):
-        for images in results:
-            bar.update(images)
+        try:
+            for images in results:
+                bar.update(images)
+        except BrokenProcessPool:
+            raise InputError("a process that renders was killed, perhaps for want of memory; start again") from None
 
 
 @contextlib.contextmanager
@@ -143,6 +147,13 @@ def _results(jobs: list[Job], workers: int) -> Iterator[Iterator[int]]:
         return
     # A fresh interpreter for each worker: a fork of a process that has started JAX or TensorFlow may hang. Control-C
     # reaches the workers too; they leave it to this process, which ends them.
-    processes = multiprocessing.get_context("spawn")
-    with processes.Pool(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield pool.imap_unordered(Job.run, jobs)
+    fresh, ignore = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, fresh, initializer=signal.signal, initargs=ignore) as pool:
+        running = [pool.submit(job.run) for job in jobs]
+        try:
+            yield (job.result() for job in as_completed(running))
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # instead of finishing what it does
+            raise

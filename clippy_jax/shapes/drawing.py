@@ -12,6 +12,7 @@ from PIL import Image
 
 Field = Float[np.ndarray, "H W"]
 Colours = Float[np.ndarray, "3 H W"]  # channels first: NumPy then works along whole planes
+Colour = tuple[float, float, float] | Float[np.ndarray, "3"] | Colours
 
 
 def centred_grid(pixels: int, extent: float) -> tuple[Field, Field]:
@@ -50,18 +51,18 @@ def step(value: Field, softness: float) -> Field:
     return np.clip(value / (2 * softness) + 0.5, 0, 1)
 
 
-def mix(first, second, share: Field) -> Colours:
+def mix(first: Colour, second: Colour, share: Field) -> Colours:
     """Blends two colours, each one colour ([3]) or an image of them ([3, H, W]): `share` of the second."""
     first, second = _planes(first), _planes(second)
     return first + (second - first) * share
 
 
-def _planes(colour) -> np.ndarray:
+def _planes(colour: Colour) -> Float[np.ndarray, "3 H W"] | Float[np.ndarray, "3 1 1"]:
     colour = np.asarray(colour, np.float32)
     return colour[:, None, None] if colour.ndim == 1 else colour
 
 
-def vary(rng: np.random.Generator, colour, amount: float = 0.05) -> Float[np.ndarray, "3"]:
+def vary(rng: np.random.Generator, colour: Colour, amount: float = 0.05) -> Float[np.ndarray, "3"]:
     """A tint of `colour`: another brightness, and each channel a little off."""
     tint = np.asarray(colour) * rng.uniform(1 - 2 * amount, 1 + 2 * amount) + rng.normal(0, amount / 2, 3)
     return np.clip(tint, 0, 1).astype(np.float32)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from clippy_jax.shapes import drawing
-from clippy_jax.shapes.drawing import Colours, Field, ellipse, hexagons, limb, mix, noise, step, union, vary
+from clippy_jax.shapes.drawing import Colour, Colours, Field, ellipse, hexagons, limb, mix, noise, step, union, vary
 
 WHITE, BLACK = (0.95, 0.95, 0.93), (0.07, 0.06, 0.07)
 
@@ -90,10 +90,9 @@ def kiwi(x: Field, y: Field, rng: np.random.Generator) -> Look:
 
 def doughnut(x: Field, y: Field, rng: np.random.Generator) -> Look:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    glaze_colour = (0.95, 0.42, 0.62)
     drip = 0.29 + 0.025 * np.sin(angle * int(rng.integers(5, 9)) + rng.uniform(0, 6))
     glaze = step(drip - abs(radius - 0.62), 0.015)
-    colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, glaze_colour), glaze)
+    colours = mix(vary(rng, (0.80, 0.56, 0.28)), vary(rng, (0.95, 0.42, 0.62)), glaze)
     palette = np.array([(0.95, 0.85, 0.2), (0.25, 0.6, 0.9), (0.95, 0.95, 0.95), (0.4, 0.8, 0.35), (0.9, 0.25, 0.3)])
     q, r, distance, _ = hexagons(*drawing.turned(x, y, rng.uniform(0, 6)), 0.105)
     colour_of_cell = (q * 7 + r * 3 + q * r) % 8
@@ -211,7 +210,7 @@ def landbird(x: Field, y: Field, rng: np.random.Generator) -> Look:
     return Look(outline, _face(colours, x, y, vary(rng, (0.30, 0.26, 0.22)), beak), roundness=0.5, gloss=0.1)
 
 
-def _face(colours: Colours, x: Field, y: Field, beak_colour, beak: Field) -> Colours:
+def _face(colours: Colours, x: Field, y: Field, beak_colour: Colour, beak: Field) -> Colours:
     colours = mix(colours, beak_colour, step(np.minimum(beak, -0.7 - x), 0.02))
     eye = ellipse(x, y, (-0.54, -0.56), (0.08, 0.08))
     return mix(mix(colours, WHITE, step(eye + 0.04, 0.02)), BLACK, step(eye, 0.02))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.shapes import drawing
 from clippy_jax.shapes.backgrounds import PLACES
 from clippy_jax.shapes.drawing import Colours, Field
@@ -16,7 +17,6 @@ from clippy_jax.shapes.scenes import CLASSES, PlacedObject, Scene
 
 SUPERSAMPLING = 2  # drawn pixels along each side of an image pixel
 JPEG_QUALITY = 92
-VOID = 255  # label of the pixels that an object shares with what is behind it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def render(
         shift = [round(-direction * 0.03 * image_size) for direction in light]
         shadow = np.roll(_blurred(cover, image_size * 0.025), (shift[1], shift[0]), (0, 1))
         canvas = canvas * ((1 - 0.5 * shadow) * (1 - cover)) + colours
-        mask[cover > 0.25] = VOID
+        mask[cover > 0.25] = IGNORED_LABEL  # shared with what is behind the object
         mask[cover > 0.75] = 1 + CLASSES.index(placed.name)
     return Picture(_photographed(canvas, light, rng), mask)
 

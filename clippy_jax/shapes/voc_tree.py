@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clippy_jax.shapes.captions import background_prompt, place_prompt, prompt
+from clippy_jax.datasets.vocabulary import BACKGROUND, photo_prompt
+from clippy_jax.shapes.captions import OPENINGS
 from clippy_jax.shapes.rendering import Picture, render
 from clippy_jax.shapes.scenes import CLASSES, PLACE_NAMES, sample_scene, scene_rng
 from clippy_jax.shapes.settings import Settings
@@ -36,9 +37,9 @@ def write_lists(folder: Path, settings: Settings) -> None:
     for split, count in image_counts(settings).items():
         (lists / f"{split}.txt").write_text("".join(f"{_image_name(split, index)}\n" for index in range(count)))
     vocabulary = {
-        "classes": ["background", *CLASSES],
+        "classes": [BACKGROUND, *CLASSES],
         "folded_into_background": list(PLACE_NAMES),
-        "prompts": [background_prompt(), *map(prompt, CLASSES), *map(place_prompt, PLACE_NAMES)],
+        "prompts": [*map(photo_prompt, (BACKGROUND, *CLASSES)), *(OPENINGS[0] + place for place in PLACE_NAMES)],
     }
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary, indent=2) + "\n")
 

@@ -9,6 +9,7 @@ import csv
 import json
 from pathlib import Path
 
+from clippy_jax.datasets.waterbirds_tree import METADATA, SPLITS
 from clippy_jax.shapes.captions import TEMPLATES
 from clippy_jax.shapes.rendering import render
 from clippy_jax.shapes.scenes import USUAL_PLACE, sample_scene, scene_rng, unfamiliar_bird
@@ -16,7 +17,6 @@ from clippy_jax.shapes.settings import Settings
 
 BIRDS = ("landbird", "waterbird")  # in the order of the column `y`
 PLACES = tuple(USUAL_PLACE[bird] for bird in BIRDS)  # in the order of the column `place`
-SPLITS = ("train", "val", "test")  # in the order of the column `split`
 COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 UNUSUAL_IN = 20  # training images of a bird, of which one is on the other's place
 
@@ -48,7 +48,7 @@ def write_images(folder: Path, settings: Settings, split: str, indices: range) -
 
 def write_metadata(folder: Path, settings: Settings) -> None:
     """Writes `metadata.csv`: y and place are 0 for land and 1 for water, split is 0 train, 1 val, 2 test."""
-    with open(folder / "metadata.csv", "w", newline="") as file:
+    with open(folder / METADATA, "w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         image_id = 0

@@ -13,14 +13,19 @@ def test_the_same_object_stands_on_every_place():
     assert len(pictures.objects) == len(CLASSES) * len(PLACE_NAMES)
     for number in (0, 5):
         these = np.flatnonzero(pictures.objects == number)
-        images, covers = (
-            np.stack([pictures.read(index) for index in these]),
-            [pictures.covers[index] for index in these],
-        )
+        images, covers = map(np.stack, zip(*map(pictures.read, these)))
         assert all((cover == covers[0]).all() for cover in covers)
         inside, outside = covers[0], ~covers[0]
         difference = np.abs(images.astype(float) - images[0]).mean(axis=-1)[1:]
         assert difference[:, inside].mean() < 3 and difference[:, outside].mean() > 30
+
+
+def test_scenes_are_rendered_when_they_are_read():
+    pictures = backgrounds.of_shapes(scenes=1000, image_size=64)
+    image, cover = pictures.read(len(pictures.objects) - 1)
+    assert (
+        len(pictures.objects) == 1000 * len(CLASSES) * len(PLACE_NAMES) and image.shape == (64, 64, 3) and cover.any()
+    )
 
 
 def test_similarities_are_averaged_by_object_and_place():

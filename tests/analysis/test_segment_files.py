@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import PIL.Image
@@ -16,6 +17,7 @@ def test_files_hold_the_labels_and_the_figures(tmp_path):
     segments = name_pixels(similarities, 50.0, 20, 40)
     overlay = PIL.Image.new("RGB", (10, 10))
     figures = segment_files.summary(segments, WORDS, COLOURS, "runs/x", (96, 192))
+    figures |= {"image": os.fsdecode(b"caf\xe9.jpg"), "word": "caf\u00e9"}  # a name that is no UTF-8
     paths = segment_files.write(tmp_path, "image", overlay, segment_files.index_mask(segments, COLOURS), figures)
     assert [path.rpartition("/")[2] for path in paths] == ["image_overlay.png", "image_mask.png", "image_segments.json"]
 
@@ -25,7 +27,9 @@ def test_files_hold_the_labels_and_the_figures(tmp_path):
     assert mask.convert("RGB").getpixel((0, 0)) == (230, 159, 0)
 
     with open(paths[2], encoding="utf-8") as file:
-        read = json.load(file)
+        text = file.read()
+    read = json.loads(text)
+    assert read["image"] == os.fsdecode(b"caf\xe9.jpg") and '"caf\u00e9"' in text
     assert {key: read[key] for key in ("checkpoint", "width", "height", "fed_width", "fed_height")} == {
         "checkpoint": "runs/x",
         "width": 40,

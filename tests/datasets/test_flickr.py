@@ -7,7 +7,7 @@ import pytest
 from clippy_jax.datasets import retrieval_pairs
 from clippy_jax.errors import InputError
 
-CAPTIONS = {f"{number}.jpg": [f"Photo {number}, said {i} times ." for i in range(5)] for number in range(3)}
+CAPTIONS = {f"{number}.jpg": [f"Photo {number},\u2028said {i} times ." for i in range(5)] for number in range(3)}
 
 
 def token(folder):

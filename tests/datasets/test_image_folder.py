@@ -41,4 +41,4 @@ def test_names_that_start_with_a_dot_are_no_data_and_a_tilde_is_home(tmp_path, m
         (tmp_path / part / "._class_a").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     tree = image_folder.read_train_and_val("~")
-    assert len(tree.train.paths) == len(tree.val.paths) == len(image_folder.read("~/val").paths) == 6
+    assert len(tree.train.paths) == len(tree.val.paths) == len(image_folder.read("~/val").names) == 6

@@ -41,8 +41,9 @@ def model(monkeypatch, tmp_path):
     return model
 
 
-def test_all_eight_stand_in_one_table_with_their_average(root):
-    result = OpenVocabulary(str(root)).run(FakeModel(8), **SETTINGS)
+def test_all_eight_stand_in_one_table_with_their_average(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root))
+    result = OpenVocabulary("~").run(FakeModel(8), **SETTINGS)
     assert tuple(result.parts) == COLUMNS and result.images == 16
     for place, layout in PLACES.items():
         alone = Segmentation(str(root / place), layout).run(FakeModel(8), **SETTINGS)

@@ -180,6 +180,7 @@ def test_a_protocol_of_ones_own(tmp_path):
     [
         ({"windows": 3}, "'windows' is not known; known here: based_on, data_sets, source, split, resize"),
         ({"window": "3"}, "window is '3', which is no value for it"),
+        ({"published": {"us": ["x"] * 8}}, "published is {'us': ['x'"),
         ({"window": 1.5}, "window is 1.5"),
         ({"filter": "nearest"}, "filter is 'nearest'; it must be one of bicubic, bilinear"),
         ({"templates": ["a photo"]}, "templates is"),

@@ -50,7 +50,7 @@ def test_summary_by_hand():
 
 
 def caption(image, number):
-    return f"caption {number} of {image}"
+    return f"caption {number}\u2028of {image}"  # what `str.splitlines` takes for the end of a line
 
 
 def folder_of_images(root, count):
@@ -68,6 +68,13 @@ def write_table(root, paths, counts):
     ]
     (root / "pairs.tsv").write_text("\n".join(["filepath\ttitle", *rows]))
     return root / "pairs.tsv"
+
+
+def write_rows(root, paths, counts):
+    """As `write_table`, in JSON."""
+    rows = [{"file": path.name, "captions": [caption(i, n) for n in range(counts[i])]} for i, path in enumerate(paths)]
+    (paths[0].parent / "pairs.json").write_text("\n".join(map(json.dumps, rows)))
+    return paths[0].parent / "pairs.json"
 
 
 def write_tar(root, paths, counts):
@@ -94,7 +101,7 @@ def write_karpathy(root, paths, counts):
     return root / "dataset_coco.json"
 
 
-@pytest.mark.parametrize("write", [write_table, write_tar, write_karpathy])
+@pytest.mark.parametrize("write", [write_table, write_rows, write_tar, write_karpathy])
 def test_every_source_gives_what_brute_force_gives(tmp_path, write):
     paths = folder_of_images(tmp_path / "val2014", 19)
     counts = [1 + index % 5 for index in range(19)]

@@ -134,4 +134,4 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
     tree = image_folder.read(str(tmp_path))
     assert tree.data_set == "ImageNet-v2" and tree.class_folders == tuple(map(str, range(1000)))
     assert tree.labels.tolist() == [2, 10, 999]
-    assert [int(path.parent.name) for path in tree.paths] == [2, 10, 999]
+    assert [int(path.parent.name) for path in tree.names] == [2, 10, 999]

@@ -50,6 +50,15 @@ def test_centre_crop_equals_the_public_pipeline(kind, size, tmp_path):
     np.testing.assert_array_equal(ours, torchvision_pipeline(image))
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1)])
+def test_a_long_strip_takes_little_memory_and_gives_the_same(size, monkeypatch):
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8))
+    expected, resize, pixels = torchvision_pipeline(image), PIL.Image.Image.resize, []
+    monkeypatch.setattr(PIL.Image.Image, "resize", lambda *given: (pixels.append(np.prod(given[1])), resize(*given))[1])
+    np.testing.assert_array_equal(evaluation_image.centre_crop(image, SIZE), expected)
+    assert max(pixels) <= 64 * SIZE**2
+
+
 def test_palette_pictures_are_resized_to_the_nearest_colour(tmp_path):
     image = stored("P", 50, 70, tmp_path)
     colours = {tuple(pixel) for pixel in np.asarray(image.convert("RGB")).reshape(-1, 3)}

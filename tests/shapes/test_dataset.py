@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import signal
 
 import pytest
 
@@ -73,6 +75,17 @@ def test_an_interrupted_data_set_is_started_anew(small, tmp_path, monkeypatch):
 
     assert write_dataset(tmp_path / "cut", small, workers=1)
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def be_killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_ends_the_rendering(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module.webdataset_shards, "write_shard", be_killed)
+    with pytest.raises(InputError, match="a process that renders was killed"):
+        write_dataset(tmp_path / "cut", small, workers=2)
+    assert not (tmp_path / "cut/dataset.json").exists()
 
 
 def test_other_settings_or_foreign_files_are_not_overwritten(dataset, settings, small, tmp_path):

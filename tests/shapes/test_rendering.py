@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clippy_jax.datasets.vocabulary import IGNORED_LABEL
 from clippy_jax.shapes.objects import OBJECTS, Look, ObjectClass
-from clippy_jax.shapes.rendering import VOID, render
+from clippy_jax.shapes.rendering import render
 from clippy_jax.shapes.scenes import CLASSES, PlacedObject, Scene, sample_scene, scene_rng
 
 
@@ -15,14 +16,14 @@ def test_the_mask_labels_each_object_where_it_is():
         scene = sample_scene(rng)
         mask = render(scene, 96, rng).mask
         labels = {1 + CLASSES.index(placed.name): placed for placed in scene.objects}
-        assert set(np.unique(mask)) - {0, VOID} == set(labels)
+        assert set(np.unique(mask)) - {0, IGNORED_LABEL} == set(labels)
         rows, columns = (np.indices(mask.shape) + 0.5) / 96
         distances = {label: np.hypot(columns - o.x, rows - o.y) - o.size / 2 for label, o in labels.items()}
         for label, distance in distances.items():
             assert (distance[mask == label] < 0.01).all()
             assert (mask == label).sum() > 0.15 * (distance < 0).sum()
         if labels:
-            assert (np.minimum.reduce(list(distances.values()))[mask == VOID] < 0.02).all()
+            assert (np.minimum.reduce(list(distances.values()))[mask == IGNORED_LABEL] < 0.02).all()
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_mask_and_image_agree_with_the_drawing_pixel_by_pixel(red_disc):
         pixel = 1 / size
         assert (picture.mask[outside < -pixel] == 1 + CLASSES.index("apple")).all()
         assert (picture.mask[outside > pixel] == 0).all()
-        assert (abs(outside[picture.mask == VOID]) < pixel).all()
+        assert (abs(outside[picture.mask == IGNORED_LABEL]) < pixel).all()
         inside = picture.image[outside < -2 * pixel].astype(int)
         assert (inside[:, 0] - inside[:, 1:].max(1) > 40).all()
 

@@ -45,8 +45,8 @@ def test_data_to_segments(tmp_path, monkeypatch, capfd):
 
     model = clippy_jax.load(str(demo.WORKDIRS["max"]))
     tree = image_folder.read(f"{demo.DATA}/imagenet/val")
-    _, pooled = model.encode_image(tree.paths)
+    _, pooled = model.encode_image(tree.names)
     answers = np.argmax(np.asarray(pooled) @ model.class_embeddings(tree.vocabulary.prompts()).T, axis=1)
     assert figures["imagenet"]["top1"] == np.mean(answers == tree.labels)
-    assert model.segment(tree.paths[0], ["apple", "zebra", "grass"]).shape == (32, 32)
+    assert model.segment(tree.names[0], ["apple", "zebra", "grass"]).shape == (32, 32)
     shutil.rmtree(tmp_path / "runs")

@@ -43,7 +43,7 @@ def test_writes_each_resolution_of_each_model_and_a_plot(tree, capsys):
 
 def test_the_lines_are_the_groups_accuracies(tree):
     results = [Waterbirds(str(tree)).run(FakeModel(), batch_size=8, image_size=size) for size in (32, 40)]
-    (panel,) = resolution_curve.draw({"a": results}).axes
+    (panel,) = resolution_curve.draw({"a": {result.image_size: result.cells for result in results}}).axes
     assert [line.get_label() for line in panel.lines] == [
         "landbird on land",
         "landbird on water",

@@ -94,7 +94,7 @@ def build(shard: File) -> ShardIndex:
     newest: dict[str, _Partial] = {}  # by key
     damages: list[tuple[str, list[_Partial]]] = []  # the cause, and the samples before and after
     at_gap = False
-    with _opened(shard) as (read, size):
+    with opened(shard) as (read, size):
         for member in tar_members.members(read, size):
             if isinstance(member, Gap):
                 at_gap = member is Gap.DAMAGED
@@ -136,7 +136,7 @@ def build(shard: File) -> ShardIndex:
 
 
 @contextlib.contextmanager
-def _opened(shard: File) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
+def opened(shard: File) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
     """How stretches of a shard are read, by offset and length, and its size."""
     if isinstance(shard, RemoteFile):
         yield ReadAhead(shard, patterns.KEY), shard.size
@@ -218,10 +218,8 @@ def _signature(shard: File) -> tuple[int, int, int]:
     """What must be the same for a cached index to hold."""
     if isinstance(shard, RemoteFile):
         return _FORMAT, shard.size, shard.version
-    try:
+    with reading(f"{patterns.KEY}: {shard}"):
         status = shard.stat()
-    except OSError as error:
-        raise InputError(f"{patterns.KEY}: {shard} cannot be read: {error.strerror or error}") from None
     return _FORMAT, status.st_size, status.st_mtime_ns
 
 

@@ -5,22 +5,22 @@
 In the tars `KEY.cls` holds the class, from 0, of the image `KEY.webp` (or `.jpg`, `.png`).
 """
 
+import collections
 import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+import re
 
 import PIL.Image
 
 from clippy_jax.datasets import image_file, vocabulary
 from clippy_jax.datasets.open_files import OpenFiles
 from clippy_jax.datasets.sample import StorageAway
-from clippy_jax.datasets.tars import tar_members
-from clippy_jax.datasets.tars.shard_index import IMAGE_EXTENSIONS
+from clippy_jax.datasets.tars import shard_index, tar_members
 from clippy_jax.datasets.tars.tar_members import Gap, Member
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
-from clippy_jax.errors import InputError
+from clippy_jax.errors import InputError, reading
 
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
@@ -37,7 +37,7 @@ class WdsImages:
     split: str
     vocabulary: ClassificationVocabulary
     data_set: str  # "ImageNet" or "ImageNet-v2" with ImageNet's words, else ""
-    class_folders: tuple[str, ...]  # the class names
+    class_folders: tuple[str, ...]  # the class names, with the number of the class where several have one
     names: tuple[str, ...]  # of the images: "test/0.tar: s0000001.webp"
     _labels: tuple[int, ...]
     _places: tuple[tuple[int, Member], ...]  # number of the tar, image in it
@@ -77,10 +77,8 @@ def read(root: pathlib.Path) -> WdsImages:
       InputError: a file is missing or damaged, an image has no class of the list, or the data set is not to classify.
     """
     kind = root / KIND
-    if kind.is_file() and kind.read_text("utf-8").strip() not in ("", "classification"):
-        raise InputError(
-            f"{kind} says {kind.read_text('utf-8').strip()!r}; only data sets of one class an image are read"
-        )
+    if kind.is_file() and (said := _text(kind)) not in ("", "classification"):
+        raise InputError(f"{kind} says {said!r}; only data sets of one class an image are read")
     names, templates = _lines(root / CLASS_NAMES), _lines(root / TEMPLATES)
     for template in templates:
         if "{c}" not in template:
@@ -100,13 +98,13 @@ def read(root: pathlib.Path) -> WdsImages:
             places.append((number, image))
     if not places:
         raise InputError(f"{root / SPLIT} holds no image")
-    words, is_imagenet = _words(names, templates)
+    words, times = _vocabulary(names, templates), collections.Counter(names)
     return WdsImages(
         root,
         SPLIT,
         words,
-        ("ImageNet-v2" if len(places) == 10_000 else "ImageNet") if is_imagenet else "",
-        names,
+        ("ImageNet-v2" if len(places) == 10_000 else "ImageNet") if words.is_imagenet else "",
+        tuple(name if times[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)),
         tuple(f"{tars[number].relative_to(root)}: {image.name}" for number, image in places),
         tuple(labels),
         tuple(places),
@@ -114,14 +112,15 @@ def read(root: pathlib.Path) -> WdsImages:
     )
 
 
+def _text(path: pathlib.Path) -> str:
+    """What a file holds, without the empty lines at its end."""
+    with reading(path):
+        return path.read_text("utf-8").rstrip()
+
+
 def _lines(path: pathlib.Path) -> tuple[str, ...]:
-    try:
-        lines = tuple(line.strip() for line in path.read_text("utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
-    while lines and not lines[-1]:
-        lines = lines[:-1]
-    if not lines or not all(lines):
+    lines = tuple(line.strip() for line in _text(path).split("\n"))
+    if not all(lines):
         raise InputError(f"{path} must hold a name or a template on each line")
     return lines
 
@@ -130,8 +129,8 @@ def _tars(folder: pathlib.Path) -> list[pathlib.Path]:
     count = folder / "nshards.txt"
     if not count.is_file():
         raise InputError(f"{count} does not exist; it says how many tars there are")
-    text = count.read_text("utf-8").strip()
-    if not text.isdigit() or not int(text):
+    text = _text(count)
+    if not re.fullmatch(r"\d{1,6}", text) or not int(text):
         raise InputError(f"{count} holds {text!r}; it must be the number of tars")
     tars = [folder / f"{number}.tar" for number in range(int(text))]
     for tar in tars:
@@ -143,19 +142,15 @@ def _tars(folder: pathlib.Path) -> list[pathlib.Path]:
 def _samples(tar: pathlib.Path) -> list[tuple[Member, Member]]:
     """The image and the class of each key, in the order of the tar."""
     found: dict[str, dict[str, Member]] = {}
-    with open(tar, "rb", buffering=0) as file:
-
-        def read(offset: int, length: int) -> bytes:
-            return os.pread(file.fileno(), length, offset)
-
-        for member in tar_members.members(read, tar.stat().st_size):
+    with shard_index.opened(tar) as (read, size):
+        for member in tar_members.members(read, size):
             if isinstance(member, Gap):
                 if member is not Gap.END:
                     raise InputError(f"{tar} is {member.value}; fetch it again")
                 continue
             key, _, extension = member.name.rpartition("/")[2].partition(".")
             if key:
-                kind = "image" if extension.lower() in IMAGE_EXTENSIONS else extension
+                kind = "image" if extension.lower() in shard_index.IMAGE_EXTENSIONS else extension
                 found.setdefault(f"{member.name.rpartition('/')[0]}/{key}", {})[kind] = member
     for key, members in found.items():
         for kind in ("image", "cls"):
@@ -164,9 +159,9 @@ def _samples(tar: pathlib.Path) -> list[tuple[Member, Member]]:
     return [(members["image"], members["cls"]) for members in found.values()]
 
 
-def _words(names: Sequence[str], templates: Sequence[str]) -> tuple[ClassificationVocabulary, bool]:
+def _vocabulary(names: tuple[str, ...], templates: tuple[str, ...]) -> ClassificationVocabulary:
     imagenet = vocabulary.imagenet()
     if names == imagenet.names and set(templates) == set(imagenet.templates):
-        return imagenet, True
+        return imagenet
     prompt_set = f"{len(names)} names of the data set x its {len(templates)} template{'s'[: len(templates) > 1]}"
-    return ClassificationVocabulary(tuple(names), tuple(names), tuple(templates), prompt_set, False), False
+    return ClassificationVocabulary(names, names, templates, prompt_set, is_imagenet=False)

@@ -8,7 +8,6 @@ import PIL.Image
 
 from clippy_jax.datasets import image_file, vocabulary
 from clippy_jax.datasets.sample import BadSample, StorageAway
-from clippy_jax.datasets.tfds.split import PREFIX as PREFIX
 from clippy_jax.datasets.tfds.split import TFDSSplit
 from clippy_jax.datasets.vocabulary import ClassificationVocabulary
 from clippy_jax.errors import InputError
@@ -55,26 +54,16 @@ def read(name: str) -> TFDSImages:
             f"{name!r} has the features {', '.join(examples.features)}; it needs an Image and a ClassLabel"
         )
     classes = tuple(examples.features[labels[0]].names)
-    words, is_imagenet = _words(classes)
+    words = _vocabulary(classes)
+    data_set = "ImageNet" if words.is_imagenet else ""
     names = tuple(f"{name}[{index}]" for index in range(len(examples)))
-    return TFDSImages(
-        name,
-        examples.split,
-        words,
-        "ImageNet" if is_imagenet else "",
-        classes,
-        names,
-        images[0],
-        labels[0],
-        examples,
-    )
+    return TFDSImages(name, examples.split, words, data_set, classes, names, images[0], labels[0], examples)
 
 
-def _words(classes: tuple[str, ...]) -> tuple[ClassificationVocabulary, bool]:
+def _vocabulary(classes: tuple[str, ...]) -> ClassificationVocabulary:
     imagenet = vocabulary.imagenet()
     if len(classes) == len(imagenet.names) and all(re.fullmatch(r"n\d{8}", name) for name in classes):
-        return imagenet, True
+        return imagenet
     names = tuple(name.replace("_", " ") for name in classes)
     prompt_set = f"{len(names)} names of the data set x ImageNet's {len(imagenet.templates)} templates"
-    own = dataclasses.replace(imagenet, folders=classes, names=names, prompt_set=prompt_set, is_imagenet=False)
-    return own, False
+    return dataclasses.replace(imagenet, folders=classes, names=names, prompt_set=prompt_set, is_imagenet=False)

@@ -11,7 +11,7 @@ CAPTION_FEATURES = ("caption", "captions", "title", "text")
 
 
 class TFDSSource(Source):
-    """`tfds:NAME[:split]` with an image feature and a text feature; of several captions of an image, the first."""
+    """`tfds:NAME[:split]` with an image feature and a text feature; of several captions, the first with text."""
 
     def __init__(self, name: str, default_split: str = "train"):
         """Opens a data set.
@@ -27,10 +27,8 @@ class TFDSSource(Source):
         import tensorflow_datasets as tfds
 
         features = self._examples.features
-        images, captions = (
-            self._examples.keys(tfds.features.Image),
-            [key for key in CAPTION_FEATURES if key in features],
-        )
+        images = self._examples.keys(tfds.features.Image)
+        captions = [key for key in CAPTION_FEATURES if key in features]
         if not images or not captions:
             raise InputError(
                 f"{patterns.KEY}: {name!r} has the features {', '.join(features)}; "
@@ -43,15 +41,15 @@ class TFDSSource(Source):
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Sample:
-        image, captions = self.captioned(index)
-        if not captions or not captions[0]:
-            raise BadSample("captionless")
-        return Sample(image, captions[0])
-
-    def captioned(self, index: int) -> tuple[bytes, list[str]]:
-        """An encoded image and all its captions; raises as `TFDSSplit` does."""
         example = self._examples[index]
-        return example[self._image], _texts(example[self._caption])
+        caption = next(filter(str.strip, _texts(example[self._caption])), None)
+        if caption is None:
+            raise BadSample("captionless")
+        return Sample(example[self._image], caption)
+
+    def captions(self, index: int) -> list[str]:
+        """All captions of an image; raises as `TFDSSplit` does."""
+        return _texts(self._examples[index][self._caption])
 
     def images_digest(self) -> str:
         """As `Source` does: by the name and the number of examples."""

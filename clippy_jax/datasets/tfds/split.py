@@ -37,7 +37,7 @@ class TFDSSplit:
         """Opens a data set that was prepared before (`tfds build NAME`).
 
         Raises:
-          InputError: tensorflow_datasets is not installed, the name or split is unknown, or it is not prepared.
+          InputError: tensorflow_datasets is not installed, the name or split is unknown, not prepared or empty.
         """
         tfds = _tfds(name)
         # A version like "1.0.0" after a colon belongs to the name.
@@ -129,6 +129,8 @@ class _TFRecords:
 
     def __init__(self, instructions: Sequence[Any]):
         """Takes TFDS's `FileInstruction`s: which file, how many records to skip, how many to take."""
+        if not instructions:
+            raise ValueError("it has no example")
         self._paths = [pathlib.Path(part.filename) for part in instructions]
         missing = [path for path in self._paths if not path.is_file()]
         if missing:
@@ -140,7 +142,7 @@ class _TFRecords:
         self._locks = [threading.Lock() for _ in instructions]
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> bytes:
         file = bisect.bisect_right(self._ends, index)

@@ -61,12 +61,10 @@ def _record(name: str) -> dict[str, Any]:
     else:
         raise InputError(f"protocol {name!r} is not known; known here: {', '.join(names())}, or a JSON file")
     base = _record(record["based_on"]) if "based_on" in record else {}
-    data_sets = {
-        column: base.get("data_sets", {}).get(column, {}) | record.get("data_sets", {}).get(column, {})
-        for column in {**base.get("data_sets", {}), **record.get("data_sets", {})}
-    }
-    own = {key: value for key, value in record.items() if key not in ("based_on", "data_sets")}
-    return {**{"published": {}}, **{k: v for k, v in base.items() if k != "published"}, **own, "data_sets": data_sets}
+    of_base, of_own = base.get("data_sets", {}), record.get("data_sets", {})
+    data_sets = {column: of_base.get(column, {}) | of_own.get(column, {}) for column in of_base | of_own}
+    own = {key: value for key, value in record.items() if key != "based_on"}
+    return base | {"published": {}} | own | {"data_sets": data_sets}  # what is published of the base is not of this one
 
 
 def _own(path: pathlib.Path) -> Mapping[str, Any]:
@@ -103,13 +101,17 @@ def _has_type(key: str, value: Any, field: dataclasses.Field) -> bool:
     def are_words(values: Any) -> bool:
         return isinstance(values, list) and bool(values) and all(isinstance(word, str) and word for word in values)
 
+    def are_figures(values: Any) -> bool:
+        is_row = isinstance(values, list) and len(values) == len(COLUMNS)
+        return is_row and all(isinstance(figure, int | float | None) for figure in values)
+
     if key == "templates":
         known = (ONE_PROMPT, OPENAI, *_table()["templates"])
         return value in known if isinstance(value, str) else are_words(value) and all("{}" in text for text in value)
     if key == "names":
         return isinstance(value, dict) and all(map(are_words, value.values()))
     if key == "published":
-        return isinstance(value, dict) and all(isinstance(row, list) and len(row) == 8 for row in value.values())
+        return isinstance(value, dict) and all(map(are_figures, value.values()))
     if isinstance(field.default, bool):
         return isinstance(value, bool)
     if isinstance(field.default, int | float):

@@ -33,7 +33,7 @@ def test_images_and_classes_are_those_of_tarfile(tmp_path):
     assert images.vocabulary.prompts()[1] == ["a photo of a Zebra.", "many Zebra."] and images.data_set == ""
 
 
-def test_several_data_sets_stand_in_one_table_with_their_average(tmp_path):
+def test_several_data_sets_stand_in_one_table_with_their_average(tmp_path, monkeypatch):
     trees.wds(tmp_path / "wds_a", 20)
     trees.wds(tmp_path / "wds_b", 11, seed=1)
     settings = dict(batch_size=8, image_size=32)
@@ -46,6 +46,18 @@ def test_several_data_sets_stand_in_one_table_with_their_average(tmp_path):
     assert result.images == 31 and result.figures()["average"] == np.mean([of.top1 for of in alone.values()])
     assert [line.split()[1] for line in result.report().splitlines()[-3:]] == ["wds_a", "wds_b", "average"]
     assert Wds(str(tmp_path / "wds_a")).run(FakeModel(8), **settings).images == 20
+    monkeypatch.chdir(tmp_path / "wds_a")
+    assert list(Wds(".").run(FakeModel(8), **settings).parts) == ["wds_a"]
+
+
+def test_classes_of_one_name_are_counted_apart(tmp_path):
+    """ImageNet has two of "missile" and two of "sunglasses"."""
+    root = trees.wds(tmp_path / "wds_fruit", 20)
+    (root / "classnames.txt").write_text("apple\nZebra\napple\n")
+    result = ZeroShotClassification(wds_images.read(root)).run(FakeModel(8), batch_size=8, image_size=32)
+    assert list(result.per_class_top1) == ["apple (0)", "Zebra", "apple (2)"]
+    right = np.array(list(result.per_class_top1.values())) @ [7, 7, 6]
+    assert right / 20 == pytest.approx(result.top1)
 
 
 def _spoil_label(root):
@@ -65,6 +77,15 @@ def _spoil_tar(root):
         (lambda root: (root / "zeroshot_classification_templates.txt").unlink(), "templates.txt cannot be read"),
         (lambda root: (root / "dataset_type.txt").write_text("multilabel"), "says 'multilabel'; only data sets of one"),
         (lambda root: (root / "test/nshards.txt").unlink(), "nshards.txt does not exist"),
+        (lambda root: (root / "dataset_type.txt").write_bytes(b"\xff"), "dataset_type.txt cannot be read"),
+        (
+            lambda root: (root / "test/nshards.txt").write_text("\u00b2"),
+            "holds '\u00b2'; it must be the number of tars",
+        ),
+        (
+            lambda root: (root / "test/nshards.txt").write_text("1000000000"),
+            "holds '1000000000'; it must be the number of tars",
+        ),
         (lambda root: (root / "test/nshards.txt").write_text("many"), "holds 'many'; it must be the number of tars"),
         (lambda root: (root / "test/nshards.txt").write_text("3"), "2.tar does not exist; .* counts 3 tars"),
         (_spoil_label, "1.tar: s1.cls holds '3'; a class of classnames.txt is a number from 0 to 2"),

@@ -72,8 +72,8 @@ def test_words_are_the_labels_in_imagenets_templates():
     assert words.names == ("house finch", "owl", "jay") and len(words.templates) == 80
     assert "a photo of a house finch." in words.prompts()[0]
     assert words.prompt_set == "3 names of the data set x ImageNet's 80 templates"
-    imagenet, is_imagenet = tfds_images._words(tuple(f"n{number:08d}" for number in range(1000)))
-    assert is_imagenet and imagenet.names[0] == "tench"
+    imagenet = tfds_images._vocabulary(tuple(f"n{number:08d}" for number in range(1000)))
+    assert imagenet.is_imagenet and imagenet.names[0] == "tench"
 
 
 @pytest.mark.parametrize(

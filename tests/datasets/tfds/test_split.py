@@ -102,6 +102,8 @@ def test_both_formats_hold_the_same(folder):
     parts = [tfds_split.TFDSSplit(f"tfds:coco_captions:train[{part}]", "") for part in (":30%", "6:12", "12:")]
     assert [len(part) for part in parts] == [6, 6, 8]
     assert [int(part[i]["image/id"]) for part in parts for i in range(len(part))] == numbers
+    with pytest.raises(InputError, match="cannot be opened .*; prepare it with"):
+        tfds_split.TFDSSplit("tfds:coco_captions:train[:0]", "")
 
 
 def test_imagenet_is_classified_by_its_own_words(folder):
