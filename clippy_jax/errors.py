@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import io
 import os
 import platform
 import signal
@@ -72,10 +73,14 @@ def exit_with_one_line(main: Callable) -> Callable:
     So does what the operating system refuses (a full disk, missing rights, a file that has gone) and what does not fit
     into memory; and Ctrl+C, with the status that shells give it. Any other exception is a bug of ours: it keeps its
     traceback, and a note says so.
+
+    A file's name that is no text (bytes that are no UTF-8) is printed with escapes, on stdout as on stderr.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main(*args, **kwargs)
         except KeyboardInterrupt:

@@ -1,3 +1,6 @@
+import io
+import sys
+
 import pytest
 
 from clippy_jax.errors import InputError, exit_with_one_line, reading
@@ -35,6 +38,13 @@ def test_a_bug_keeps_its_traceback():
 
 def test_what_is_returned_comes_through():
     assert exit_with_one_line(lambda left, right: left + right)(1, right=2) == 3
+
+
+def test_a_name_that_is_no_text_is_printed_with_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", write_through=True))
+    exit_with_one_line(print)("written: caf\udce9.png, é")
+    assert written.getvalue() == b"written: caf\\udce9.png, \xc3\xa9\n"
 
 
 def test_a_message_is_one_line_whatever_a_file_holds():
