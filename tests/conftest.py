@@ -34,12 +34,26 @@ if "CLIPPY_JAX_TESTS_FOLDER" not in os.environ:
     os.mkdir(os.environ["TMPDIR"])
     tempfile.tempdir = None  # which has been asked for, and would be remembered
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "compiled"))
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"  # keeping a program costs as much as a small one
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = (
+    "0"  # compiling takes longer with the lines that each operation is from
+)
 os.environ["CLIPPY_JAX_TESTS_SHORT_END"] = "1"  # what tests/prefork.py says of it
+
+# A worker ends with its last test: taking down what it holds, object by object, takes seconds that nobody needs.
+# Registered before all others, this is done after them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)
 
 # PyTorch's builds for GPUs bring triton, which crashes where TensorFlow was imported before it.
 with contextlib.suppress(ImportError):
     importlib.import_module("triton")
+
+
+def pytest_sessionfinish():
+    """From here on nothing is garbage: pytest and Python look for it several times before they end."""
+    gc.freeze()
+
 
 # ruff: noqa: E402, F401 (after the settings above; fixtures are found by their names)
 from tests.errors_document import pytest_addoption, pytest_configure

@@ -76,6 +76,20 @@ def serve(path: str, owner: int) -> dict | None:
                 running[number] = connection
 
 
+def keep_programs_of_all_processes() -> None:
+    """JAX keeps what the first process of a run compiles, in a cache that the others look into as well, under keys of
+    their own. Here each keeps its programs: tests start the same processes again and again, and the first waits for
+    the others."""
+    import jax
+    from jax._src import compilation_cache, compiler
+
+    def write(key, seconds, name, backend, executable, callbacks):
+        if not callbacks and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs:
+            compilation_cache.put_executable_and_time(key, name, executable, backend, int(seconds))
+
+    compiler._cache_write = write
+
+
 def become(executable: str, arguments: list[str], environment: dict[str, str], folder: str) -> None:
     """Runs what `EXECUTABLE ARGUMENTS` would, if it is a Python interpreter, in this process."""
     sys.executable = executable
@@ -117,6 +131,7 @@ if __name__ == "__main__":
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a pool of threads would not survive the fork
     for name in IMPORTS:
         importlib.import_module(name)
+    keep_programs_of_all_processes()
     gc.freeze()  # children do not look through it again
     request = serve(sys.argv[1], int(sys.argv[2]))
     if request is not None:

@@ -40,11 +40,11 @@ model = parse_model({
              "dropout": 0.1, **t5.SIZES["tiny"]},
     "pooling": "max", "image_projection": False, "precision": "float32", "rematerialise": True,
 })
-params = state.init_params(model, 32, jax.random.key(0))
+params = jax.jit(lambda key: state.init_params(model, 32, key))(jax.random.key(0))
 tensors = rules.to_torch(jax.device_get(params), torch_names.clippy_rules(gated=False, image_projection=False))
 back = rules.to_flax(tensors, torch_names.clippy_rules(gated=False, image_projection=False))
 images, tokens = np.zeros((2, 32, 48, 3), np.uint8), np.ones((2, 4), np.int32)
-image, text, logit_scale = clippy.CLIPpy(model).apply({"params": back}, images, tokens)
+image, text, logit_scale = jax.jit(clippy.CLIPpy(model).apply)({"params": back}, images, tokens)
 print(float(softmax.softmax_contrastive_loss(image, text, logit_scale, "mean")))
 """
 

@@ -26,7 +26,7 @@ PROGRAM = ("-m", "clippy_jax.main")
 # The program, with a heartbeat that is missed after seconds instead of minutes.
 SHORT_HEARTBEAT = """
 import runpy, sys
-sys.argv.append("--heartbeat_seconds=8")
+sys.argv.append("--heartbeat_seconds=4")
 runpy.run_module("clippy_jax.main", run_name="__main__", alter_sys=True)
 """
 
@@ -283,7 +283,7 @@ def test_a_second_run_in_the_workdir_of_a_living_one_is_refused(flags, tmp_path)
 
 
 def test_a_process_that_never_comes_ends_the_others_in_one_line(flags, tmp_path):
-    command = [*PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=3", "--process_count=2"]
+    command = [*PROGRAM, *flags, f"--workdir={tmp_path}", "--join_seconds=1", "--process_count=2"]
     addresses = []
     for _ in range(2):
         with socket.socket() as free:
@@ -296,5 +296,5 @@ def test_a_process_that_never_comes_ends_the_others_in_one_line(flags, tmp_path)
     for number, (address, (status, _, error)) in enumerate(zip(addresses, finish(waiting))):
         assert status == 1
         waits, ends = error.splitlines()[-2:]
-        assert waits == f"process {number} waits for all 2 processes of the run at {address}, at most 3 s"
-        assert ends.startswith(f"error: not all 2 processes of the run came to {address} within 3 s")
+        assert waits == f"process {number} waits for all 2 processes of the run at {address}, at most 1 s"
+        assert ends.startswith(f"error: not all 2 processes of the run came to {address} within 1 s")

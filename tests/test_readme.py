@@ -22,7 +22,7 @@ STARTS = ("python", "make", "clippy-jax", "pip", "export", "bash", "sbatch", "ku
 
 # The beginning of a command, and what stands in for trying it.
 ELSEWHERE = {
-    "make demo": "5 to 9 minutes; test_main, test_evaluate, test_segment and tests/shapes run its stages, small",
+    "make demo": "5 to 9 minutes; test_main, _evaluate, _segment and tests/shapes run its stages at their smallest",
     "make ablation": "half an hour; tests/tools/test_ablation.py runs it with the trainings replaced",
     "make report": "needs a demo; tests/test_reproduce.py runs its program",
     "make soak": "eleven minutes; tests/tools/test_soak.py, and the suite has the promises one by one",
