@@ -35,9 +35,7 @@ if "CLIPPY_JAX_TESTS_FOLDER" not in os.environ:
     tempfile.tempdir = None  # which has been asked for, and would be remembered
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CLIPPY_JAX_TESTS_FOLDER"], "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"  # keeping a program costs as much as a small one
-os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = (
-    "0"  # compiling takes longer with the lines that each operation is from
-)
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # compiling takes longer with each operation's source lines
 os.environ["CLIPPY_JAX_TESTS_SHORT_END"] = "1"  # what tests/prefork.py says of it
 
 # A worker ends with its last test: taking down what it holds, object by object, takes seconds that nobody needs.
