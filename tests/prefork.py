@@ -83,8 +83,8 @@ def keep_programs_of_all_processes() -> None:
     import jax
     from jax._src import compilation_cache, compiler
 
-    def write(key, seconds, name, backend, executable, callbacks):
-        if not callbacks and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs:
+    def write(key, seconds, name, backend, executable, *callbacks):  # which newer versions of JAX do not tell
+        if not any(callbacks) and seconds >= jax.config.jax_persistent_cache_min_compile_time_secs:
             compilation_cache.put_executable_and_time(key, name, executable, backend, int(seconds))
 
     compiler._cache_write = write
