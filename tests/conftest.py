@@ -48,6 +48,14 @@ with contextlib.suppress(ImportError):
     importlib.import_module("triton")
 
 
+# Whose tests start processes and wait for them. They come first: at the end, one worker would wait for the other's.
+_LONGEST = ("test_main.py", "test_train.py", "test_benchmark.py", "test_precision_curves.py", "test_diverged_runs.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 def pytest_sessionfinish():
     """From here on nothing is garbage: pytest and Python look for it several times before they end."""
     gc.freeze()
