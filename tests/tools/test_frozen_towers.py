@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import clippy_jax
-from clippy_jax.main import read_config
+from clippy_jax.command_line import Parser
+from clippy_jax.main import parse_with_config
 from tests import small_run
 from tests.evaluators import trees
 from tests.evaluators.fake_model import FakeModel
@@ -36,10 +37,11 @@ def commands(tmp_path, monkeypatch):
 
 def test_every_training_starts_from_the_same_towers_and_is_measured(commands, tmp_path, capsys):
     frozen_towers.main(["--steps=16", "--output=table.json"])
+    parser = Parser("main", "a training")
+    for flag in ("--config", "--workdir"):
+        parser.add_argument(flag)
     start, both, image, text, every = (
-        read_config(["main", *(flag for flag in flags if not flag.startswith("--workdir="))])
-        for module, *flags in commands
-        if module == "clippy_jax.main"
+        parse_with_config(parser, flags)[2] for module, *flags in commands if module == "clippy_jax.main"
     )
     assert start.model.pooling == "cls" and "others" in start.input.train and not start.init.image
     for config in (both, image, text, every):
