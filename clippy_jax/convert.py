@@ -53,7 +53,7 @@ def flags() -> Parser:
     to_flax.add_argument("--clippy", metavar="FILE", help="a whole CLIPpy, like clippy_5k.pt; instead of the two")
     to_flax.add_argument("--tokenizer", metavar="DIR", help="with --clippy: tokenizer to put into the folder")
     to_flax.add_argument(
-        "--network", choices=["teacher", "student"], default="teacher", help="of a DINO training checkpoint"
+        "--network", choices=["teacher", "student"], help="of a DINO training checkpoint, with --image (teacher)"
     )
     to_flax.add_argument(
         "--allow_partial", action="store_true", help="initialise what is missing, ignore what is unexpected"
@@ -108,6 +108,8 @@ def _to_flax(args: argparse.Namespace) -> None:
         raise InputError("--tokenizer goes with --clippy; with --text the tokenizer is that folder's")
     if args.skip_optimizer and not args.clippy:
         raise InputError("--skip_optimizer goes with --clippy; towers have no optimizer's state")
+    if args.network and args.clippy:
+        raise InputError("--network goes with --image; a whole CLIPpy has one image tower")
     from clippy_jax.weights.converted_folder import write_converted_folder
     from clippy_jax.weights.load import from_clippy, from_towers
     from clippy_jax.whole_files import check_output, complete_or_nothing
@@ -118,7 +120,7 @@ def _to_flax(args: argparse.Namespace) -> None:
         checkpoint, notes = from_clippy(args.clippy, "--clippy", not args.skip_optimizer, args.allow_partial)
         checkpoint = dataclasses.replace(checkpoint, tokenizer=tokenizer)
     else:
-        checkpoint, notes = from_towers(args.image, args.text, args.network, args.allow_partial)
+        checkpoint, notes = from_towers(args.image, args.text, args.network or "teacher", args.allow_partial)
     with complete_or_nothing(args.output, args.force) as folder:
         write_converted_folder(folder, checkpoint)
     for note in notes:

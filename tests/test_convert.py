@@ -124,6 +124,7 @@ def test_inspect(clippy_file, capsys):
         (["to-flax", "--clippy=none.pt", "--output=x"], "none.pt does not exist"),
         (["to-flax", "--clippy=none.pt", "--output=x", "--tokenizer=none"], "the folder none does not exist"),
         (["to-flax", "--image=a", "--text=b", "--skip_optimizer", "--output=x"], "--skip_optimizer goes with --clippy"),
+        (["to-flax", "--clippy=a", "--network=student", "--output=x"], "--network goes with --image"),
         (["to-torch", "--checkpoint=none", "--output=x"], "none does not exist"),
         (["to-torch", "--checkpoint=a", "--output=x", "--tokenizer=b"], "goes with --format=sentence-transformers"),
         (
