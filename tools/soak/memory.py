@@ -43,7 +43,7 @@ class Watch:
     """Samples of a process's memory, descriptors and threads while it runs."""
 
     def __init__(self, program: Program):
-        """Begins to look, ten times a second."""
+        """Begins to look, twenty times a second."""
         self._folder = pathlib.Path(f"/proc/{program.pid}")
         self.program = program
         self.samples: list[tuple[int, int, int, int]] = []  # step, kilobytes, descriptors, threads
@@ -60,20 +60,21 @@ class Watch:
             except (OSError, KeyError):
                 return
             self.samples.append((last_step(self.program), kilobytes, descriptors, threads))
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def spread(self, column: int, first_step: int, last: int) -> tuple[float, float]:
         """How far the lowest and the highest of ten equal parts of the run lie from the middle value.
 
-        The value of a part is the middle one of its samples.
+        The value of a part is the lower quartile of its samples: a fast run spends much of its time on checkpoints,
+        which take threads and files for a moment, and what leaks is there between them as well.
         """
         within = [sample for sample in self.samples if first_step <= sample[0] < last]
         parts = [within[len(within) * i // 10 : len(within) * (i + 1) // 10] for i in range(10)]
-        middles = [statistics.median(sample[column] for sample in part) for part in parts if part]
-        if not middles:
+        if len(parts[0]) < 2:
             return float("nan"), float("nan")
-        middle = statistics.median(middles)
-        return min(middles) / middle - 1, max(middles) / middle - 1
+        values = [statistics.quantiles((sample[column] for sample in part), n=4)[0] for part in parts]
+        middle = statistics.median(values)
+        return min(values) / middle - 1, max(values) / middle - 1
 
 
 def last_step(program: Program) -> int:
