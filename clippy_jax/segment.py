@@ -163,9 +163,11 @@ def write_files(segmenter: "Segmenter", paths: dict[str, pathlib.Path], folder: 
 
 
 def _file_names(words: Sequence[str]) -> list[str]:
-    """Words as parts of file names: letters, digits and "_", with the word's place where that makes two the same."""
-    letters = [re.sub(r"[^\w-]+", "_", word) for word in words]
-    return [name if letters.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(letters)]
+    """Words as parts of file names: letters, digits and "_"; numbered if two are the same, also where case is none."""
+    names = [re.sub(r"[^\w-]+", "_", word) for word in words]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"{name}_{place}" for place, name in enumerate(names)]
 
 
 def open_few(paths: Sequence[pathlib.Path]) -> list[PIL.Image.Image]:

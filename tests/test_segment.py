@@ -112,13 +112,15 @@ def test_a_folder_gets_files_for_every_image(tmp_path, capsys):
     assert len(list((tmp_path / "segments").iterdir())) == 3 * (3 + 3)
 
 
-def test_words_that_differ_in_signs_alone_keep_their_heat_maps(tmp_path, checkpoint):
-    checkpoint.texts |= {f"a photo of a {word}": checkpoint.texts["a photo of a sky"] for word in ("c#", "c+")}
+def test_words_of_one_file_name_keep_their_heat_maps(tmp_path, checkpoint):
+    """Signs are no part of a file's name, and some disks do not tell "C" from "c"."""
+    words = ("c#", "c+", "c__0", "sky", "Sky")
+    checkpoint.texts |= {f"a photo of a {word}": checkpoint.texts["a photo of a sky"] for word in words}
     stripes(RED, BLUE).save(tmp_path / "x.png")
-    flags = ["--labels=c#,c+,sky", "--heatmaps", f"--output={tmp_path}/segments"]
+    flags = [f"--labels={','.join(words)}", "--heatmaps", f"--output={tmp_path}/segments"]
     segment.main(["--checkpoint=model", f"--image={tmp_path}/x.png", *flags])
-    names = {path.name for path in (tmp_path / "segments").glob("*_heatmap_*")}
-    assert len(names) == 3 and "x_heatmap_sky.png" in names
+    names = {path.name.casefold() for path in (tmp_path / "segments").glob("*_heatmap_*")}
+    assert len(names) == len(words) and any("sky" in name for name in names)
 
 
 def test_templates_are_averaged(tmp_path, checkpoint):

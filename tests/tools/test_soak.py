@@ -3,7 +3,10 @@
 import json
 import types
 
+import pytest
+
 from tools.soak.__main__ import PARTS, main
+from tools.soak.memory import Watch
 from tools.soak.promises import Promise
 
 
@@ -41,3 +44,14 @@ def test_a_promise_that_was_never_tried_does_not_hold(tmp_path):
 def test_every_promise_has_a_name_of_its_own():
     promises = [promise.text for each in PARTS for promise in each.PROMISES]
     assert len(set(promises)) == len(promises) > 20
+
+
+@pytest.mark.parametrize("growth, highest", [(0.0, 0.0), (0.002, 0.06)])
+def test_checkpoints_are_no_leak_and_what_stays_is(growth, highest):
+    """Every hundred steps a checkpoint, for longer than what lies between two of them."""
+    watch = Watch(types.SimpleNamespace(pid="none", lines=[]))
+    watch.samples = [
+        (step, (27 if step % 100 < 60 else 18) * (1 + growth * step / 20), 0, 0) for step in range(500, 2000, 5)
+    ]
+    low, high = watch.spread(1, 500, 2000)
+    assert high == pytest.approx(highest, abs=0.01) and (low < -0.03) == bool(growth)

@@ -19,12 +19,12 @@ from types import ModuleType
 
 from tests.xla_flags import xla_flags
 
-# Before anything imports JAX or TensorFlow.
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # which TensorFlow would say that it has
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["XLA_FLAGS"] = xla_flags(devices=1)
+if __name__ == "__main__":  # before anything imports JAX or TensorFlow; who imports this module has settings of its own
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # which TensorFlow would say that it has
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["XLA_FLAGS"] = xla_flags(devices=1)
 
 from tools.benchmarks.report import environment  # noqa: E402
 from tools.soak import (  # noqa: E402
