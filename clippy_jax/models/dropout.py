@@ -25,10 +25,10 @@ class Dropout(nn.Module):
             return x
         kept = max(1, round(2**16 * (1 - rate)))
         draw = _of_all_groups(lambda key, like: threefry.below(kept, key, like.shape))
-        mask = draw(self.make_rng("dropout"), jax.lax.stop_gradient(x))
-        if jax.default_backend() != "cpu":  # which draws it again in less time than it writes and reads it
-            mask = keep(mask)
-        return jnp.where(mask, x / (kept / 2**16), 0)
+        answers = draw(self.make_rng("dropout"), jax.lax.stop_gradient(x))
+        if jax.default_backend() != "cpu":  # which draws them again in less time than it writes and reads them
+            answers = keep(answers)
+        return jnp.where(threefry.unpacked(answers, x.shape[-1]), x / (kept / 2**16), 0)
 
 
 def uniform(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -1,6 +1,7 @@
-"""Layer normalisation (Ba et al., 2016) in few passes over the tokens, forwards and backwards."""
+"""Layer normalisation (Ba et al., 2016), whole, or with its scale and bias left to the linear map behind it."""
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -8,44 +9,53 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+class Normed(NamedTuple):
+    """Tokens of mean 0 and variance 1, and the scale and the bias that they have not yet."""
+
+    tokens: Float[Array, "*batch D"]
+    scale: Float[Array, "D"]
+    bias: Float[Array, "D"]
+
+
 class LayerNorm(nn.Module):
-    """`nn.LayerNorm`, its statistics in float32, with a gradient that a compiler has less to do for."""
+    """`nn.LayerNorm`, its statistics in float32.
+
+    With `unscaled` it returns `Normed` tokens. A `Dense` takes their scale and bias into its kernel and its bias, whose
+    gradients are then all that the norm's need: otherwise, two more sums over all tokens.
+    """
 
     epsilon: float
     dtype: jnp.dtype
+    unscaled: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"] | Normed:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        return _layer_norm(self.epsilon, x.astype(self.dtype), scale, bias)
+        x = x.astype(self.dtype)
+        if self.unscaled:
+            return Normed(_normalised(self.epsilon, x).astype(self.dtype), scale, bias)
+        return (_normalised(self.epsilon, x) * scale + bias).astype(self.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _layer_norm(epsilon, x, scale, bias):
-    return _layer_norm_and_statistics(epsilon, x, scale, bias)[0]
+def _normalised(epsilon: float, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    """In float32."""
+    return _normalised_and_rate(epsilon, x)[0]
 
 
-def _layer_norm_and_statistics(epsilon, x, scale, bias):
+def _normalised_and_rate(epsilon, x):
     wide = x.astype(jnp.float32)
-    mean = wide.mean(axis=-1, keepdims=True)
-    rate = jax.lax.rsqrt(((wide - mean) ** 2).mean(axis=-1, keepdims=True) + epsilon)
-    # The barrier has the statistics kept as arrays: a compiler would compute them again inside of each gradient.
-    return ((wide - mean) * rate * scale + bias).astype(x.dtype), (
-        x,
-        *jax.lax.optimization_barrier((mean, rate)),
-        scale,
-    )
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    rate = jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+    return centred * rate, rate
 
 
-def _layer_norm_gradients(epsilon, kept, gradient):
-    """From the statistics of each token, so that the sums over all tokens need no sum over a token first."""
-    x, mean, rate, scale = kept
-    normed, gradient = (x.astype(jnp.float32) - mean) * rate, gradient.astype(jnp.float32)
-    scaled = gradient * scale
-    along = scaled.mean(axis=-1, keepdims=True) + normed * (scaled * normed).mean(axis=-1, keepdims=True)
-    tokens = tuple(range(x.ndim - 1))
-    return (rate * (scaled - along)).astype(x.dtype), (gradient * normed).sum(axis=tokens), gradient.sum(axis=tokens)
+def _normalised_gradient(epsilon, x, gradient):
+    """From the tokens alone: a GPU's compiler makes one kernel of it, which reads each row once."""
+    normed, rate = _normalised_and_rate(epsilon, x)
+    along = gradient.mean(axis=-1, keepdims=True) + normed * (gradient * normed).mean(axis=-1, keepdims=True)
+    return ((rate * (gradient - along)).astype(x.dtype),)
 
 
-_layer_norm.defvjp(_layer_norm_and_statistics, _layer_norm_gradients)
+_normalised.defvjp(lambda epsilon, x: (_normalised(epsilon, x), x), _normalised_gradient)

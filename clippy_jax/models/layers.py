@@ -7,6 +7,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from clippy_jax.models.layer_norm import Normed
+
 _KEPT = "kept for the backward pass"
 
 
@@ -57,12 +59,18 @@ class Dense(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+    def __call__(self, inputs: Float[Array, "*batch inputs"] | Normed) -> Float[Array, "*batch features"]:
+        normed = inputs if isinstance(inputs, Normed) else None
+        inputs = normed.tokens if normed else inputs
         kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
+        if normed:
+            shift = (normed.bias[:, None] * kernel).sum(axis=0)
+            kernel, bias = normed.scale[:, None] * kernel, shift if bias is None else bias + shift
         rows = inputs.reshape(-1, inputs.shape[-1]).astype(self.dtype)
         rows = jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
-        if self.use_bias:
-            rows = _add_bias(rows, self.param("bias", nn.initializers.zeros, (self.features,)))
+        if bias is not None:
+            rows = _add_bias(rows, bias)
         return keep(rows.reshape(*inputs.shape[:-1], self.features))
 
 

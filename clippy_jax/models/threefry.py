@@ -10,23 +10,33 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key, UInt32
+from jaxtyping import Array, Bool, Key, UInt8, UInt32
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
-def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
-    """Whether random numbers of 16 bits are below a limit; a hash makes four of them, for the quarters of a row."""
+def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> UInt8[Array, "*rows quarter"]:
+    """Whether random numbers of 16 bits are below a limit, four answers a byte: bit i is of the i-th quarter of rows."""
     *others, width = shape
     quarter = (*others, -(-width // 4))
     if _is_ours(key, quarter):
         words = _words(key, quarter)
     else:
         words = jax.random.bits(key, (2, *quarter))
-    quarters = [((word >> np.uint32(shift)) & np.uint32(0xFFFF)) < limit for word in words for shift in (0, 16)]
+    numbers = [(word >> np.uint32(shift)) & np.uint32(0xFFFF) for word in words for shift in (0, 16)]
+    bits = [(number < limit).astype(jnp.uint8) << np.uint8(i) for i, number in enumerate(numbers)]
     # Behind the barrier, all four come from one hash. Computed where they are needed, each would take one.
-    return jax.lax.optimization_barrier(jnp.concatenate(quarters, axis=-1))[..., :width]
+    return jax.lax.optimization_barrier(bits[0] | bits[1] | bits[2] | bits[3])
+
+
+def unpacked(answers: UInt8[Array, "*rows quarter"], width: int) -> Bool[Array, "*rows width"]:
+    """The answers of `below`, one by one, for rows of a width."""
+    if jax.default_backend() == "cpu":  # for which the other way makes no vector instructions
+        bits = jnp.concatenate([answers & np.uint8(1 << i) for i in range(4)], axis=-1)
+    else:
+        bits = (answers[..., None, :] & np.array([[1], [2], [4], [8]], np.uint8)).reshape(*answers.shape[:-1], -1)
+    return bits[..., :width] != 0
 
 
 def _is_ours(key: Key[Array, ""], shape: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ and SwiGLU (Oquab et al., DINOv2, 2023), registers (Darcet et al., 2024), rotary
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
@@ -140,7 +141,7 @@ class VisionTransformer(nn.Module):
         kernel = length if fused else None
         (tokens, attention), _ = blocks(config, precision, kernel, name="blocks")((tokens, attention), angles)
 
-        tokens = _layer_norm(config, precision, "norm")(tokens[:, :length])
+        tokens = LayerNorm(config.norm_eps, precision.dtype, name="norm")(tokens[:, :length])
         patches = tokens[:, config.special_tokens :]
         if has_cls:
             cls = tokens[:, 0]
@@ -164,7 +165,9 @@ class Block(nn.Module):
         config, width, heads = self.config, self.config.width, self.config.heads
 
         def norm(name):
-            return _layer_norm(config, self.precision, name)
+            # A kernel that is rounded to bfloat16 is scaled on the way. A CPU's batches are small for their kernels.
+            unscaled = self.precision.dtype == jnp.bfloat16 or jax.default_backend() == "gpu"
+            return LayerNorm(config.norm_eps, self.precision.dtype, unscaled, name=name)
 
         def dense(inputs, features, name, use_bias=True):
             layer = Dense(
@@ -200,10 +203,6 @@ class Block(nn.Module):
             hidden = gelu(dense(norm("norm2")(tokens), config.mlp_width, "mlp_in"), config.tanh_gelu)
         tokens = tokens + scaled(dense(hidden, width, "mlp_out"), "layer_scale2")
         return (tokens, None if attention is None else weights), None
-
-
-def _layer_norm(config: ImageTowerConfig, precision: Precision, name: str) -> LayerNorm:
-    return LayerNorm(epsilon=config.norm_eps, dtype=precision.dtype, name=name)
 
 
 def _split_into_patches(images: Float[Array, "B H W 3"], size: int) -> Float[Array, "B N values"]:
