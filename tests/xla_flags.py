@@ -8,7 +8,6 @@ if metadata.version("jaxlib").startswith(
     "0.10."
 ):  # later versions have only the code generator of the two that is slow
     _OPTIMISATION["xla_cpu_use_fusion_emitters"] = (True, False)
-    _OPTIMISATION["xla_cpu_enable_concurrency_optimized_scheduler"] = (True, False)
 
 # For `jax.jit(..., compiler_options=FULLY_OPTIMISED)`, where the code that users run is what matters.
 FULLY_OPTIMISED = {name: full for name, (full, _) in _OPTIMISATION.items()}
