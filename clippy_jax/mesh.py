@@ -34,8 +34,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fsdp"]) -> Any:
     """The sharding of each leaf of a train state (arrays or their shapes).
 
-    `fsdp` splits the largest dimension that the devices divide; of stacked blocks, never the layers, since the scan
-    over them needs one whole layer at a time. What no dimension of fits stays replicated.
+    `fsdp` splits the first dimension that the devices divide: of a kernel its inputs', since parts of the outputs may
+    be products of their own. Of stacked blocks it never splits the layers, since the scan over them needs one whole
+    layer at a time. What no dimension of fits stays replicated.
     """
     if parameters == "replicated":
         return jax.tree.map(lambda _: replicated(mesh), state)
@@ -46,8 +47,7 @@ def state_sharding(state: Any, mesh: Mesh, parameters: Literal["replicated", "fs
         fitting = [d for d in dimensions if leaf.shape[d] % mesh.size == 0 and leaf.shape[d] > 0]
         if not fitting:
             return replicated(mesh)
-        largest = max(fitting, key=lambda d: leaf.shape[d])
-        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "data"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * fitting[0], "data"))
 
     return jax.tree_util.tree_map_with_path(split, state)
 

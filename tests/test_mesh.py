@@ -60,7 +60,7 @@ def test_eight_devices_equal_one(on_one_device, parameters):
     assert all(jax.tree.leaves(kept))
 
 
-def test_fsdp_splits_the_largest_fitting_dimension_but_never_the_layers():
+def test_fsdp_splits_the_first_fitting_dimension_but_never_the_layers():
     mesh = make_mesh()
     model = configurations.model(configurations.image_tower(depth=4096))
     state = jax.eval_shape(
@@ -70,7 +70,7 @@ def test_fsdp_splits_the_largest_fitting_dimension_but_never_the_layers():
     )
     where = state_sharding(state, mesh, "fsdp")
     blocks = where.params["image"]["blocks"]
-    assert blocks["mlp_in"]["kernel"].spec == PartitionSpec(None, None, "data")  # [4096, 48, 96]
+    assert blocks["mlp_in"]["kernel"].spec == PartitionSpec(None, "data")  # [4096, 48, 96]
     assert blocks["mlp_out"]["kernel"].spec == PartitionSpec(None, "data")  # [4096, 96, 48]
     assert blocks["norm1"]["scale"].spec == PartitionSpec(None, "data")  # [4096, 48]
     assert where.params["text"]["token_embedding"]["embedding"].spec == PartitionSpec(None, "data")  # [100, 32]

@@ -1,40 +1,33 @@
 """Layer normalisation (Ba et al., 2016), whole, or with its scale and bias left to the linear map behind it."""
 
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
-class Normed(NamedTuple):
-    """Tokens of mean 0 and variance 1, and the scale and the bias that they have not yet."""
-
-    tokens: Float[Array, "*batch D"]
-    scale: Float[Array, "D"]
-    bias: Float[Array, "D"]
+from clippy_jax.models.layers import Pending
 
 
 class LayerNorm(nn.Module):
     """`nn.LayerNorm`, its statistics in float32.
 
-    With `unscaled` it returns `Normed` tokens. A `Dense` takes their scale and bias into its kernel and its bias, whose
-    gradients are then all that the norm's need: otherwise, two more sums over all tokens.
+    With `pending`, the `Dense` behind it takes the scale and the bias into its kernel and its bias.
+    The gradients of those are then all that the norm's need: otherwise, they are two more sums over all tokens.
     """
 
     epsilon: float
     dtype: jnp.dtype
-    unscaled: bool = False
+    pending: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"] | Normed:
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"] | Pending:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
         x = x.astype(self.dtype)
-        if self.unscaled:
-            return Normed(_normalised(self.epsilon, x).astype(self.dtype), scale, bias)
+        if self.pending:
+            return Pending(_normalised(self.epsilon, x).astype(self.dtype), scale, bias)
         return (_normalised(self.epsilon, x) * scale + bias).astype(self.dtype)
 
 

@@ -1,13 +1,13 @@
 """What the blocks of both towers share: the linear map, what is kept for the backward pass, how a GPU compiles them."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
-
-from clippy_jax.models.layer_norm import Normed
 
 _KEPT = "kept for the backward pass"
 
@@ -45,6 +45,14 @@ def row_by_row(tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
 
 
+class Pending(NamedTuple):
+    """Tokens, and the scale and the bias that they have not yet: the linear map behind them takes them over."""
+
+    tokens: Float[Array, "*batch D"]
+    scale: Float[Array, "D"] | None
+    bias: Float[Array, "D"]
+
+
 class Dense(nn.Module):
     """`nn.Dense` on one long row of tokens, whatever the dimensions before the last: same numbers, same parameters.
 
@@ -59,19 +67,44 @@ class Dense(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, inputs: Float[Array, "*batch inputs"] | Normed) -> Float[Array, "*batch features"]:
-        normed = inputs if isinstance(inputs, Normed) else None
-        inputs = normed.tokens if normed else inputs
-        kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
-        if normed:
-            shift = (normed.bias[:, None] * kernel).sum(axis=0)
-            kernel, bias = normed.scale[:, None] * kernel, shift if bias is None else bias + shift
-        rows = inputs.reshape(-1, inputs.shape[-1]).astype(self.dtype)
-        rows = jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
+    def __call__(self, inputs: Float[Array, "*batch inputs"] | Pending) -> Float[Array, "*batch features"]:
+        tokens, kernel, bias = self._parameters(inputs)
+        rows = self._product(tokens, kernel)
         if bias is not None:
             rows = _add_bias(rows, bias)
-        return keep(rows.reshape(*inputs.shape[:-1], self.features))
+        return keep(rows.reshape(*tokens.shape[:-1], self.features))
+
+    def _parameters(self, inputs):
+        """The tokens, the kernel and the bias, if there is one, with what is pending."""
+        tokens, scale, shift = inputs if isinstance(inputs, Pending) else (inputs, None, None)
+        kernel = self.param("kernel", self.kernel_init, (tokens.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
+        if shift is not None:
+            shift = (shift[:, None] * kernel).sum(axis=0)
+            bias = shift if bias is None else bias + shift
+        return tokens, kernel if scale is None else scale[:, None] * kernel, bias
+
+    def _product(self, tokens, kernel):
+        rows = tokens.reshape(-1, tokens.shape[-1]).astype(self.dtype)
+        return jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
+
+
+class QueryKeyValue(Dense):
+    """The same for queries, keys and values, in a product each: as cuDNN's kernel reads them, so that nothing copies
+    them out of one array, or their gradients into one.
+
+    The keys' bias is left out: a softmax is the same whatever is added to all of its logits. The values' bias comes
+    fourth: as a token's attention weights sum to 1, it can be added to what they mix.
+    """
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "B N D"] | Pending) -> tuple[Array, Array, Array, Float[Array, "D"]]:
+        tokens, kernel, bias = self._parameters(inputs)
+        kernels = jnp.split(kernel, 3, axis=1)
+        query, key, value = (self._product(each, part) for each, part in zip(apart(tokens, 3), kernels))
+        query_bias, _, value_bias = jnp.split(bias, 3)
+        products = (_add_bias(query, query_bias), key, value)
+        return *(keep(x.reshape(*tokens.shape[:-1], -1)) for x in products), value_bias
 
 
 def apart(x: Array, times: int) -> tuple[Array, ...]:

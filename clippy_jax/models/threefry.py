@@ -17,7 +17,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def below(limit: int, key: Key[Array, ""], shape: tuple[int, ...]) -> UInt8[Array, "*rows quarter"]:
-    """Whether random numbers of 16 bits are below a limit, four answers a byte: bit i is of the i-th quarter of rows."""
+    """Whether random numbers of 16 bits are below a limit, four answers a byte: bit i is for quarter i of a row."""
     *others, width = shape
     quarter = (*others, -(-width // 4))
     if _is_ours(key, quarter):

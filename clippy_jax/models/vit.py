@@ -17,7 +17,17 @@ from clippy_jax.models.attention import fused_attention, fused_attention_works, 
 from clippy_jax.models.dropout import uniform
 from clippy_jax.models.gelu import gelu
 from clippy_jax.models.layer_norm import LayerNorm
-from clippy_jax.models.layers import Dense, LayerScale, QueryValueBias, keep, rematerialised, row_by_row, unrolled
+from clippy_jax.models.layers import (
+    Dense,
+    LayerScale,
+    Pending,
+    QueryKeyValue,
+    QueryValueBias,
+    keep,
+    rematerialised,
+    row_by_row,
+    unrolled,
+)
 from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -166,11 +176,11 @@ class Block(nn.Module):
 
         def norm(name):
             # A kernel that is rounded to bfloat16 is scaled on the way. A CPU's batches are small for their kernels.
-            unscaled = self.precision.dtype == jnp.bfloat16 or jax.default_backend() == "gpu"
-            return LayerNorm(config.norm_eps, self.precision.dtype, unscaled, name=name)
+            pending = self.precision.dtype == jnp.bfloat16 or jax.default_backend() == "gpu"
+            return LayerNorm(config.norm_eps, self.precision.dtype, pending, name=name)
 
-        def dense(inputs, features, name, use_bias=True):
-            layer = Dense(
+        def dense(inputs, features, name, use_bias=True, kind=Dense):
+            layer = kind(
                 features,
                 use_bias=use_bias,
                 kernel_init=_INITIALIZER,
@@ -183,18 +193,26 @@ class Block(nn.Module):
         def scaled(x, name):
             return LayerScale(name=name)(x) if config.layer_scale else x
 
-        # The fused product holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
-        qkv = dense(norm("norm1")(tokens), 3 * width, "qkv", use_bias=angles is None)
-        if angles is not None:
-            qkv = QueryValueBias(name="query_value")(qkv)
-        query, key, value = (x.reshape(*x.shape[:2], heads, width // heads) for x in jnp.split(qkv, 3, axis=-1))
+        # The kernel holds all query heads, then all key heads, then all value heads, as DINO's `qkv` does.
+        normed, value_bias = norm("norm1")(tokens), None
+        if self.kernel and angles is None:
+            *qkv, value_bias = dense(normed, 3 * width, "qkv", kind=QueryKeyValue)
+        else:
+            qkv = dense(normed, 3 * width, "qkv", use_bias=angles is None)
+            if angles is not None:
+                qkv = QueryValueBias(name="query_value")(qkv)
+            qkv = jnp.split(qkv, 3, axis=-1)
+        query, key, value = (x.reshape(*x.shape[:2], heads, width // heads) for x in qkv)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         if self.kernel:
             mixed, weights = fused_attention(query, key, value, length=self.kernel), None
         else:
             mixed, weights = plain_attention(*(x.swapaxes(1, 2) for x in (query, key, value)), self.precision.matmul)
-        tokens = tokens + scaled(dense(keep(mixed.reshape(tokens.shape)), width, "projection"), "layer_scale1")
+        mixed = keep(mixed.reshape(tokens.shape))
+        if value_bias is not None:
+            mixed = Pending(mixed, None, value_bias)
+        tokens = tokens + scaled(dense(mixed, width, "projection"), "layer_scale1")
 
         if config.gated_mlp:
             gate, hidden = jnp.split(dense(norm("norm2")(tokens), 2 * config.mlp_width, "mlp_in"), 2, axis=-1)

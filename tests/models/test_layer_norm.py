@@ -33,7 +33,7 @@ def test_layer_norm_and_its_gradients_are_those_of_flax(dtype, tolerance, before
     kind, use_bias = jnp.dtype(dtype), before == "a linear map"
     ours, reference = LayerNorm(1e-6, kind), nn.LayerNorm(epsilon=1e-6, use_fast_variance=False)
     if before != "nothing":
-        ours = Pair(LayerNorm(1e-6, kind, unscaled=True), Dense(64, use_bias=use_bias, dtype=kind))
+        ours = Pair(LayerNorm(1e-6, kind, pending=True), Dense(64, use_bias=use_bias, dtype=kind))
         reference = Pair(reference, nn.Dense(64, use_bias=use_bias, precision=jax.lax.Precision.HIGHEST))
     params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(KEY, p.shape), reference.init(KEY, x))
     assert jax.tree.map(jnp.shape, ours.init(KEY, x)) == jax.tree.map(jnp.shape, params)

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from clippy_jax.mesh import make_mesh, replicated, shard_batch, state_sharding
+from clippy_jax.models import attention, vit
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
@@ -20,11 +21,11 @@ MODEL = configurations.model(
 
 
 @functools.cache
-def bytes_sent(parameters, microbatches, pairs):
+def bytes_sent(parameters, microbatches, pairs, model=MODEL):
     """By each device, a step."""
-    config = dataclasses.replace(tiny_config(MODEL), parameter_sharding=parameters, microbatches=microbatches)
+    config = dataclasses.replace(tiny_config(model), parameter_sharding=parameters, microbatches=microbatches)
     mesh, optimizer = make_mesh(), make_optimizer(config.optimizer, config.schedule)
-    state = jax.eval_shape(lambda: init_state(MODEL, config.loss, 32, optimizer, (), jax.random.key(0)))
+    state = jax.eval_shape(lambda: init_state(model, config.loss, 32, optimizer, (), jax.random.key(0)))
     where = state_sharding(state, mesh, parameters)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where)
     step = jax.jit(make_train_step(config, mesh), out_shardings=(where, replicated(mesh)))
@@ -43,3 +44,20 @@ def test_more_pairs_send_little_more_than_their_embeddings(parameters, microbatc
     # The texts go to all devices, and the gradients of all texts are summed up.
     embeddings = (256 - 64) * MODEL.text.embedding_width * 4 * (7 / 8 + 2 * 7 / 8)
     assert 0 < many - few < 1.5 * embeddings
+
+
+def test_split_parameters_are_not_sent_more_often_where_cudnn_attends(monkeypatch):
+    """Its queries, keys and values are products of their own, of parts of one kernel."""
+    model = dataclasses.replace(MODEL, precision="bfloat16", rematerialise=False)
+    plain = bytes_sent("fsdp", 1, 64, model)
+    monkeypatch.setattr(vit, "fused_attention_works", lambda *shape: True)
+    attend = jax.nn.dot_product_attention
+    called = []
+
+    def kernel(*arrays, implementation, **options):
+        called.append(implementation)
+        return attend(*arrays, implementation="xla", **options)
+
+    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", kernel)
+    assert bytes_sent.__wrapped__("fsdp", 1, 64, model) < 1.01 * plain
+    assert "cudnn" in called
