@@ -116,7 +116,7 @@ def apart(x: Array, times: int) -> tuple[Array, ...]:
 @jax.custom_vjp
 def _add_bias(rows: Float[Array, "N D"], bias: Float[Array, "D"]) -> Float[Array, "N D"]:
     """The sum; the gradient of the bias is added up in float32, where thousands of bfloat16 numbers would lose most."""
-    return rows + bias.astype(rows.dtype)
+    return (rows + bias).astype(rows.dtype)
 
 
 _add_bias.defvjp(
