@@ -80,6 +80,19 @@ def place_whole(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(np.shape(value), sharding, lambda index: value[index])
 
 
+def move_whole(tree: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Nested dictionaries of host arrays on the devices, whole on each.
+
+    Empties `tree` meanwhile, so that no more than one of its arrays is in the host's memory twice.
+    """
+    moved = {}
+    for name in list(tree):
+        part = tree.pop(name)
+        placed = move_whole(part, mesh) if isinstance(part, dict) else jax.device_put(part, replicated(mesh))
+        moved[name] = jax.block_until_ready(placed)
+    return moved
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:
     """Raises `InputError` if the devices, with microbatches of whole packs of texts each, do not divide the batch.
 

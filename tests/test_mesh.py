@@ -8,7 +8,15 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from clippy_jax.errors import InputError
-from clippy_jax.mesh import batch_sharding, check_batch_size, make_mesh, replicated, shard_batch, state_sharding
+from clippy_jax.mesh import (
+    batch_sharding,
+    check_batch_size,
+    make_mesh,
+    move_whole,
+    replicated,
+    shard_batch,
+    state_sharding,
+)
 from clippy_jax.training.optimizer import make_optimizer
 from clippy_jax.training.state import init_state
 from clippy_jax.training.step import make_train_step
@@ -102,6 +110,17 @@ def test_batch_is_split_in_order():
     assert images.sharding == batch_sharding(mesh)
     for i, shard in enumerate(sorted(images.addressable_shards, key=lambda shard: shard.index[0].start)):
         np.testing.assert_array_equal(shard.data, BATCH[0][2 * i : 2 * i + 2])
+
+
+def test_arrays_that_move_to_the_devices_leave_the_host():
+    tree = {"blocks": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "scale": np.float32(2)}
+    moved = move_whole(tree, make_mesh())
+    assert tree == {}
+    assert moved["scale"] == 2
+    parts = moved["blocks"]["kernel"].addressable_shards
+    assert len(parts) == len(jax.devices())
+    for part in parts:
+        np.testing.assert_array_equal(part.data, [[0, 1, 2], [3, 4, 5]])
 
 
 @pytest.mark.parametrize("size", [0, -8, 12, 1])
