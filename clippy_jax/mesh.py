@@ -4,6 +4,8 @@ The batch is split over it. Parameters and optimizer state are `replicated`, or 
 the collectives that either choice needs.
 """
 
+import contextlib
+import ctypes
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -81,16 +83,25 @@ def place_whole(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
 
 
 def move_whole(tree: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """Nested dictionaries of host arrays on the devices, whole on each.
+    """A tree of host arrays on the devices, whole on each.
 
-    Empties `tree` meanwhile, so that no more than one of its arrays is in the host's memory twice.
+    Empties `tree` and waits for one array after the other, so that no more than one is in the host's memory twice.
     """
-    moved = {}
-    for name in list(tree):
-        part = tree.pop(name)
-        placed = move_whole(part, mesh) if isinstance(part, dict) else jax.device_put(part, replicated(mesh))
-        moved[name] = jax.block_until_ready(placed)
-    return moved
+    leaves, structure = jax.tree.flatten(tree)
+    tree.clear()
+    for i in range(len(leaves)):
+        leaves[i] = jax.block_until_ready(jax.device_put(leaves[i], replicated(mesh)))
+    give_back_memory()
+    return jax.tree.unflatten(structure, leaves)
+
+
+def give_back_memory() -> None:
+    """Has the C library return to the system what is free in this process, which it keeps otherwise (glibc alone).
+
+    Compiling and loading leave hundreds of megabytes in pieces that what follows cannot use.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # of other libraries
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:

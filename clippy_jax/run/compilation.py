@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 
+from clippy_jax.mesh import give_back_memory
 from clippy_jax.processes import log_line
 
 _COMPILATION = "/jax/core/compile/"  # JAX's events of tracing, lowering and compiling begin like this
+_COMPILED = f"{_COMPILATION}backend_compile_duration"  # the last of them
 _FOLDER = "compilation_cache"
 
 
@@ -74,6 +76,8 @@ def call_and_time_compilation(function: Callable, *arguments) -> tuple[Any, floa
     def listen(event: str, duration: float, **_) -> None:
         if event.startswith(_COMPILATION):
             seconds.append(duration)
+        if event == _COMPILED:
+            give_back_memory()  # before the program takes what it needs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
