@@ -44,6 +44,11 @@ def measure(
                 Case(f"peak memory, {beside}", *memory, "GB"),
                 Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
             ]
+        if not peers:
+            cases += [
+                Case(f"image inference, {name}", median["ours"], None, "images/s", spread["ours"]),
+                Case(f"peak memory, {name}", ours.peak_memory / 1e9, None, "GB"),
+            ]
         cases += [
             Case(f"FLOPs of an image, {name}", flops_of_image / 1e9, None, "GFLOP"),
             Case(f"matmul rate, {name}", matmul_rate / 1e12, None, "TFLOP/s"),
