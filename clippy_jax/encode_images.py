@@ -33,7 +33,7 @@ from clippy_jax.host_tensorflow import import_tensorflow
 from clippy_jax.input_pipeline import engine, image_features
 from clippy_jax.input_pipeline.pipeline import NO_CHANCE, augmented_image
 from clippy_jax.main import parse_with_config
-from clippy_jax.mesh import check_batch_size, make_mesh, replicated, shard_batch
+from clippy_jax.mesh import check_batch_size, make_mesh, move_whole, shard_batch
 from clippy_jax.models.clippy import CLIPpy
 from clippy_jax.weights.load import initialise
 from clippy_jax.weights.parameter_digest import parameter_digest
@@ -94,7 +94,7 @@ def encode_images(config: Config) -> None:
         f"{len(source):,} samples x {bytes_per_sample:,} bytes = {len(source) * bytes_per_sample / 1e9:,.2f} GB in "
         f"{folder}; {len(paths) - len(missing):,} of {len(paths):,} files are there"
     )
-    params, bad = jax.device_put(params, replicated(mesh)), BadCounts()
+    params, bad = move_whole(params, mesh), BadCounts()
     made: list[jax.Array] = []
     bad_rows: dict[int, str] = {}
     with tqdm(total=total, desc="encoding images", unit="image", disable=not total) as bar:

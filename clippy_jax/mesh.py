@@ -4,6 +4,8 @@ The batch is split over it. Parameters and optimizer state are `replicated`, or 
 the collectives that either choice needs.
 """
 
+import contextlib
+import ctypes
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -78,6 +80,28 @@ def place_whole(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
     if isinstance(value, jax.Array):
         return value
     return jax.make_array_from_callback(np.shape(value), sharding, lambda index: value[index])
+
+
+def move_whole(tree: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """A tree of host arrays on the devices, whole on each.
+
+    Empties `tree` and waits for one array after the other, so that no more than one is in the host's memory twice.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    tree.clear()
+    for i in range(len(leaves)):
+        leaves[i] = jax.block_until_ready(jax.device_put(leaves[i], replicated(mesh)))
+    give_back_memory()
+    return jax.tree.unflatten(structure, leaves)
+
+
+def give_back_memory() -> None:
+    """Has the C library return to the system what is free in this process, which it keeps otherwise (glibc alone).
+
+    Compiling and loading leave hundreds of megabytes in pieces that what follows cannot use.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # of other libraries
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:

@@ -134,7 +134,7 @@ BOUNDARIES = {
         "a/b/c",
     ),
     "a tokenizer": (
-        "transformers.AutoTokenizer.from_pretrained",
+        "transformers.T5Tokenizer.from_pretrained",
         lambda p: load_tokenizer(p.text),
         InputError,
         "spiece.model",

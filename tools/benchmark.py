@@ -81,7 +81,7 @@ def flags() -> argparse.ArgumentParser:
         many = {"nargs": "+"} if command is inference else {}
         default = size if many else size[0]
         command.add_argument("--batch_size", type=int, default=default, help="default: %(default)s", **many)
-    for command in (step, inference, device):
+    for command in (step, inference, loss, device):
         command.add_argument(
             "--peers", nargs="*", choices=PEERS, default=[*PEERS], help="PyTorch (default: %(default)s)"
         )

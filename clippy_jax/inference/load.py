@@ -3,6 +3,7 @@
 from clippy_jax.errors import InputError
 from clippy_jax.inference.model import Model
 from clippy_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
+from clippy_jax.mesh import make_mesh, move_whole
 from clippy_jax.weights.load import load_checkpoint
 
 HUB_TOKENIZER = "sentence-transformers/sentence-t5-base"
@@ -21,8 +22,8 @@ def load_model(checkpoint: str, tokenizer: str | None = None) -> Model:
       InputError: one of them is missing or not what it should be.
     """
     loaded = load_checkpoint(checkpoint, with_moments=False)
-    tokenizer = tokenizer or loaded.tokenizer
-    return Model(loaded.params, loaded.config, _tokenizer(tokenizer, checkpoint), loaded.image_size)
+    tokenizer, mesh = _tokenizer(tokenizer or loaded.tokenizer, checkpoint), make_mesh()
+    return Model(move_whole(loaded.params, mesh), loaded.config, tokenizer, loaded.image_size, mesh)
 
 
 def _tokenizer(folder: str | None, checkpoint: str) -> Tokenizer:

@@ -72,9 +72,7 @@ def load_tokenizer(name: str | os.PathLike) -> Tokenizer:
     with tempfile.TemporaryDirectory() as local, reading(f"tokenizer: {present} in {folder}", "copy the files again"):
         copy_tokenizer(folder, local)  # the folder may be a remote one
         # Of `spiece.model` alone, no markers beyond its own: models may have no rows for them.
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            local, tokenizer_type="t5", extra_ids=0, local_files_only=True
-        )
+        tokenizer = transformers.T5Tokenizer.from_pretrained(local, extra_ids=0, local_files_only=True)
     return Tokenizer(tokenizer, _longest_text(folder))
 
 

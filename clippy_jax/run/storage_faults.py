@@ -75,8 +75,9 @@ def keep_quiet() -> None:
     """Has Orbax and TensorStore raise what goes wrong, and not print it as well, from now on."""
     hook = sys.unraisablehook
 
-    def unless_nobody_waits(unraisable) -> None:  # for what TensorStore still had to say when another part had failed
-        if "Event loop is closed" not in str(unraisable.exc_value):
+    def unless_nobody_waits(unraisable) -> None:  # for what another part's failure has left under way
+        of_orbax = "/orbax/" in getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+        if not of_orbax and "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
     sys.unraisablehook = unless_nobody_waits

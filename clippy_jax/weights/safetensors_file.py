@@ -20,9 +20,10 @@ def read_safetensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
       InputError: the file is missing or damaged, or has a type that NumPy lacks.
     """
     try:
-        with reading(path, "get it again", _DAMAGED), safetensors.safe_open(path, framework="np") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-            metadata = file.metadata() or {}
+        with reading(path, "get it again", _DAMAGED):
+            with safetensors.safe_open(path, framework="np") as file:
+                keys, metadata = file.keys(), file.metadata() or {}
+            tensors = {key: _read_tensor(path, key) for key in keys}
     except InputError as error:
         if isinstance(error.__cause__, (TypeError, AttributeError)):
             raise InputError(f"{path} holds numbers of a type that NumPy lacks; re-save it as float32") from error
@@ -46,3 +47,9 @@ def write_safetensors(path: str, tensors: Mapping[str, np.ndarray], metadata: Ma
         os.chmod(path, mode)  # it makes files that only their owner can read
     except safetensors.SafetensorError as error:
         raise OSError(str(error)) from None
+
+
+def _read_tensor(path: str, key: str) -> np.ndarray:
+    """Opens the file anew: what is read of a mapped file is this process's memory until the file is closed."""
+    with safetensors.safe_open(path, framework="np") as file:
+        return file.get_tensor(key)

@@ -77,21 +77,25 @@ def test_another_tokenizer_has_another_digest(spiece_folder, tokenizer_json_fold
     assert load_tokenizer(tmp_path).digest() != load_tokenizer(tokenizer_json_folder).digest()
 
 
-def test_a_local_folder_never_asks_the_network(spiece_folder, tokenizer_json_folder):
-    """In a process of its own, with the hub allowed: `HF_HUB_OFFLINE` is read when the library is imported."""
+def test_a_local_folder_asks_neither_the_network_nor_PyTorch(spiece_folder, tokenizer_json_folder):
+    """In a process of its own, with the hub allowed: `HF_HUB_OFFLINE` is read when the library is imported.
+
+    PyTorch takes a second and 150 MB to import.
+    """
     code = f"""
-import socket
+import socket, sys
 def refuse(*arguments, **options):
     raise SystemExit("the network was asked")
 socket.socket.connect = socket.getaddrinfo = refuse
 from clippy_jax.input_pipeline.tokenizer import copy_tokenizer, load_tokenizer
 for folder in {str(spiece_folder)!r}, {str(tokenizer_json_folder)!r}:
     print(load_tokenizer(folder).encode(["apple"], 4).shape)
+print("torch" in sys.modules)
 """
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     root = pathlib.Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
-    assert done.stdout == "(1, 4)\n" * 2, done.stderr
+    assert done.stdout == "(1, 4)\n" * 2 + "False\n", done.stderr
     assert done.stderr == ""
 
 

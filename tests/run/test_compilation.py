@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from clippy_jax.run import compilation
 from clippy_jax.run.compilation import call_and_time_compilation, choose_optimization_level
 
 SCRIPT = """
@@ -115,7 +116,9 @@ def test_gpus_get_the_level_that_hides_waiting_unless_another_is_chosen(monkeypa
     assert (f"level {level} " in capsys.readouterr().out) == (backend == "gpu")
 
 
-def test_the_time_to_compile_is_that_of_new_programs():
+def test_new_programs_take_time_to_compile_and_their_memory_is_given_back(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(compilation, "give_back_memory", lambda: given_back.append(len(seconds)))
     double = jax.jit(lambda x: 2 * x)
     short, long = jnp.ones(3), jnp.ones(4)
     seconds = []
@@ -124,3 +127,4 @@ def test_the_time_to_compile_is_that_of_new_programs():
         assert doubled.tolist() == [2.0] * len(x)
         seconds.append(time_to_compile)
     assert seconds[0] > 0 and seconds[2] > 0 and seconds[1] == seconds[3] == 0
+    assert set(given_back) == {0, 2}

@@ -16,7 +16,9 @@ def test_every_run_is_a_command_line_of_the_benchmark(size, peers):
     runs = gpu.parts(size, peers)
     assert len({part.name for part in runs}) == len(runs) > 10
     for part in runs:
-        assert benchmark.flags().parse_args([*part.arguments, "--output=x"]).size in (size, "full")
+        arguments = benchmark.flags().parse_args([*part.arguments, "--output=x"])
+        assert arguments.size in (size, "full")
+        assert arguments.command != "step" or arguments.batch_size % 4 == 0  # for 4 microbatches
 
 
 def fake_run(results):

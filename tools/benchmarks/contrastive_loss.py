@@ -1,12 +1,12 @@
 """The contrastive losses alone: value and gradients of the features, ours and eager PyTorch's, and their memory.
 
 Ours run on all devices that there are, of which a CPU counts as eight. PyTorch's is `contrastive_loss` of the same
-features on one device. This module needs no more than jax, flax, optax and torch.
+features on one device. This module needs no more than jax, flax and optax, and torch for the peer.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # Before jax is imported: without a GPU, the ring has eight virtual devices to go around.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -28,15 +28,21 @@ SCALE, BIAS = float(np.log(1 / 0.07)), -10.0
 PACKAGES = ("jax", "jaxlib", "torch")
 
 
-def measure(size: str, steps: int) -> Report:
-    """Times `steps` evaluations of each loss, in turns; reads the memory of each from its compiled program."""
+def measure(size: str, steps: int, peers: Sequence[str]) -> Report:
+    """Times `steps` evaluations of each loss, in turns; reads the memory of each from its compiled program.
+
+    Of the peers, "eager" is enough.
+    """
     width, batch, large = SIZES[size]
     features = np.random.default_rng(0).normal(size=(2, batch, width)).astype(np.float32)
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     mesh = make_mesh()
-    peer, where = _torch_loss(features)
-    sides = {kind: _our_loss(kind, features) for kind in KINDS} | {"peer": peer}
-    report = environment(f"{mesh.size} x {jax.devices()[0].device_kind} (peer: {where})", PACKAGES)
+    device = f"{mesh.size} x {jax.devices()[0].device_kind}"
+    sides = {kind: _our_loss(kind, features) for kind in KINDS}
+    if peers:
+        sides["peer"], where = _torch_loss(features)
+        device += f" (peer: {where})"
+    report = environment(device, PACKAGES)
     seconds = {side: [] for side in sides}
     progress = Progress(1 + steps)
     for i in range(1 + steps):
@@ -49,12 +55,12 @@ def measure(size: str, steps: int) -> Report:
     median, spread = ({side: f(times) for side, times in seconds.items()} for f in (np.median, middle_half))
     cases = [
         Case(
-            f"{kind}, batch {batch}, width {width}: loss and gradients beside PyTorch's softmax",
+            f"{kind}, batch {batch}, width {width}: loss and gradients" + " beside PyTorch's softmax" * bool(peers),
             median[kind],
-            median["peer"],
+            median.get("peer"),
             "s",
             spread[kind],
-            spread["peer"],
+            spread.get("peer"),
         )
         for kind in KINDS
     ]
@@ -64,7 +70,8 @@ def measure(size: str, steps: int) -> Report:
     for kind in KINDS:
         for pairs in (batch, large):
             memory = _compile(kind, pairs, width).memory_analysis().temp_size_in_bytes / 1e6
-            peer = _kept_by_torch_in_chunks(pairs, width, mesh.size) / 1e6 if kind == "sigmoid" else None
+            chunked = kind == "sigmoid" and peers
+            peer = _kept_by_torch_in_chunks(pairs, width, mesh.size) / 1e6 if chunked else None
             beside = ", beside PyTorch's in chunks" if peer else ""
             cases.append(Case(f"{kind}, batch {pairs}: temporary memory per device{beside}", memory, peer, "MB"))
     return Report(report, cases)

@@ -43,7 +43,7 @@ def parts(size: str, peers: Sequence[str]) -> list[Part]:
     """The runs, what says most first."""
 
     def step(batch_size: int, setting: str, *, precision: str = "bfloat16", beside: Sequence[str] = (), **more) -> Part:
-        batch_size = batch_size if size == "b16" else 2
+        batch_size = batch_size if size == "b16" else 4
         work = (f"--batch_size={batch_size}", f"--precision={precision}", "--settings", setting)
         return Part(("step", f"--size={size}", "--turns=1", *work, "--peers", *beside), **more)
 
@@ -72,7 +72,7 @@ def parts(size: str, peers: Sequence[str]) -> list[Part]:
         step(512, LONG, precision="tensorfloat32", grows="tensorfloat32"),
         step(256, "captions of real lengths", beside=peers),
         step(256, NO_DROPOUT, environment=level),
-        Part(("loss", f"--size={'full' if size == 'b16' else 'tiny'}")),
+        Part(("loss", f"--size={'full' if size == 'b16' else 'tiny'}", "--peers", *eager)),
         inference(256 if size == "b16" else 2, "tensorfloat32"),
         step(512, NO_DROPOUT, beside=peers),
         step(2048, NO_DROPOUT, grows="kept"),

@@ -44,6 +44,11 @@ def measure(
                 Case(f"peak memory, {beside}", *memory, "GB"),
                 Case(f"share of the matmul rate, {beside}", *share, "FLOPs/s over the matmul rate"),
             ]
+        if not peers:
+            cases += [
+                Case(f"image inference, {name}", median["ours"], None, "images/s", spread["ours"]),
+                Case(f"peak memory, {name}", ours.peak_memory / 1e9, None, "GB"),
+            ]
         cases += [
             Case(f"FLOPs of an image, {name}", flops_of_image / 1e9, None, "GFLOP"),
             Case(f"matmul rate, {name}", matmul_rate / 1e12, None, "TFLOP/s"),
@@ -54,15 +59,17 @@ def measure(
 def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     import jax
 
+    from clippy_jax.mesh import make_mesh, move_whole
     from clippy_jax.models.clippy import CLIPpy
     from clippy_jax.training.state import init_params
     from clippy_jax.training.step_work import image_flops
 
     config = parse_model(model)
-    # Array by array, as a checkpoint's are: to draw all of them at once would take more memory than inference does.
+    # As `load_model` puts a checkpoint's: to draw all at once on the device would take more memory than inference does.
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: init_params(config, 224, key), jax.random.key(0))
-    params = jax.tree.map(lambda x: jax.device_put(0.02 * random.standard_normal(x.shape, np.float32)), shapes)
+    params = jax.tree.map(lambda x: random.standard_normal(x.shape, np.float32) * np.float32(0.02), shapes)
+    params = move_whole(params, make_mesh())
     images = jax.device_put(sides.random_images(batch_size))
     patches = (224 // config.image.patch_size) ** 2
 
