@@ -4,8 +4,6 @@ The batch is split over it. Parameters and optimizer state are `replicated`, or 
 the collectives that either choice needs.
 """
 
-import contextlib
-import ctypes
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from clippy_jax.errors import InputError
+from clippy_jax.host_memory import give_back_memory
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -93,15 +92,6 @@ def move_whole(tree: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
         leaves[i] = jax.block_until_ready(jax.device_put(leaves[i], replicated(mesh)))
     give_back_memory()
     return jax.tree.unflatten(structure, leaves)
-
-
-def give_back_memory() -> None:
-    """Has the C library return to the system what is free in this process, which it keeps otherwise (glibc alone).
-
-    Compiling and loading leave hundreds of megabytes in pieces that what follows cannot use.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # of other libraries
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, microbatches: int = 1, texts_per_pack: int = 1) -> None:

@@ -101,7 +101,7 @@ def test_tensorflow_is_imported_nowhere_but_where_data_is_read():
 FLOORS = (
     ("errors",),
     ("hub",),
-    ("config", "config_parser", "command_line", "host_tensorflow", "mesh", "processes", "whole_files"),
+    ("config", "config_parser", "command_line", "host_memory", "host_tensorflow", "mesh", "processes", "whole_files"),
     ("models", "datasets"),
     ("input_pipeline",),
     ("training",),

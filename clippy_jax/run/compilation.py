@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from clippy_jax.mesh import give_back_memory
+from clippy_jax.host_memory import give_back_memory
 from clippy_jax.processes import log_line
 
 _COMPILATION = "/jax/core/compile/"  # JAX's events of tracing, lowering and compiling begin like this

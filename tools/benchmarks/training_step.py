@@ -194,8 +194,8 @@ def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side
     import jax
     from jax.sharding import Mesh
 
+    from clippy_jax.host_memory import give_back_memory
     from clippy_jax.input_pipeline.text_packing import fill_rows, find_packing, rounded_rows
-    from clippy_jax.mesh import give_back_memory
     from clippy_jax.models import t5, vit
     from clippy_jax.training.optimizer import make_optimizer
     from clippy_jax.training.state import init_state
