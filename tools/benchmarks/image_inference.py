@@ -69,7 +69,7 @@ def _ours(model: Mapping[str, Any], batch_size: int) -> sides.Side:
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: init_params(config, 224, key), jax.random.key(0))
     params = jax.tree.map(lambda x: random.standard_normal(x.shape, np.float32) * np.float32(0.02), shapes)
-    params = move_whole(params, make_mesh())
+    params = move_whole(params, make_mesh(jax.devices()[:1]))
     images = jax.device_put(sides.random_images(batch_size))
     patches = (224 // config.image.patch_size) ** 2
 
