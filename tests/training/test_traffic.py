@@ -21,11 +21,11 @@ MODEL = configurations.model(
 
 
 @functools.cache
-def bytes_sent(parameters, microbatches, pairs, model=MODEL):
+def bytes_sent(parameters, microbatches, pairs):
     """By each device, a step."""
-    config = dataclasses.replace(tiny_config(model), parameter_sharding=parameters, microbatches=microbatches)
+    config = dataclasses.replace(tiny_config(MODEL), parameter_sharding=parameters, microbatches=microbatches)
     mesh, optimizer = make_mesh(), make_optimizer(config.optimizer, config.schedule)
-    state = jax.eval_shape(lambda: init_state(model, config.loss, 32, optimizer, (), jax.random.key(0)))
+    state = jax.eval_shape(lambda: init_state(MODEL, config.loss, 32, optimizer, (), jax.random.key(0)))
     where = state_sharding(state, mesh, parameters)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where)
     step = jax.jit(make_train_step(config, mesh), out_shardings=(where, replicated(mesh)))
@@ -48,8 +48,7 @@ def test_more_pairs_send_little_more_than_their_embeddings(parameters, microbatc
 
 def test_split_parameters_are_not_sent_more_often_where_cudnn_attends(monkeypatch):
     """Its queries, keys and values are products of their own, of parts of one kernel."""
-    model = dataclasses.replace(MODEL, precision="bfloat16", rematerialise=False)
-    plain = bytes_sent("fsdp", 1, 64, model)
+    plain = bytes_sent("fsdp", 1, 64)
     monkeypatch.setattr(vit, "fused_attention_works", lambda *shape: True)
     attend = jax.nn.dot_product_attention
     called = []
@@ -59,5 +58,5 @@ def test_split_parameters_are_not_sent_more_often_where_cudnn_attends(monkeypatc
         return attend(*arrays, implementation="xla", **options)
 
     monkeypatch.setattr(attention.jax.nn, "dot_product_attention", kernel)
-    assert bytes_sent.__wrapped__("fsdp", 1, 64, model) < 1.01 * plain
+    assert bytes_sent.__wrapped__("fsdp", 1, 64) < 1.01 * plain
     assert "cudnn" in called
