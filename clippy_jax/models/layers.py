@@ -46,11 +46,11 @@ def row_by_row(tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
 
 
 class Pending(NamedTuple):
-    """Tokens, and the scale and the bias that they have not yet: the linear map behind them takes them over."""
+    """Tokens, and the scale and bias, if any, that they have not yet: the linear map behind them takes them over."""
 
     tokens: Float[Array, "*batch D"]
     scale: Float[Array, "D"] | None
-    bias: Float[Array, "D"]
+    bias: Float[Array, "D"] | None
 
 
 class Dense(nn.Module):
@@ -68,11 +68,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*batch inputs"] | Pending) -> Float[Array, "*batch features"]:
-        tokens, kernel, bias = self._parameters(inputs)
-        rows = self._product(tokens, kernel)
-        if bias is not None:
-            rows = _add_bias(rows, bias)
-        return keep(rows.reshape(*tokens.shape[:-1], self.features))
+        return self._product(*self._parameters(inputs))
 
     def _parameters(self, inputs):
         """The tokens, the kernel and the bias, if there is one, with what is pending."""
@@ -84,27 +80,12 @@ class Dense(nn.Module):
             bias = shift if bias is None else bias + shift
         return tokens, kernel if scale is None else scale[:, None] * kernel, bias
 
-    def _product(self, tokens, kernel):
+    def _product(self, tokens, kernel, bias):
         rows = tokens.reshape(-1, tokens.shape[-1]).astype(self.dtype)
-        return jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
-
-
-class QueryKeyValue(Dense):
-    """The same for queries, keys and values, in a product each: as cuDNN's kernel reads them, so that nothing copies
-    them out of one array, or their gradients into one.
-
-    The keys' bias is left out: a softmax is the same whatever is added to all of its logits. The values' bias comes
-    fourth: as a token's attention weights sum to 1, it can be added to what they mix.
-    """
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "B N D"] | Pending) -> tuple[Array, Array, Array, Float[Array, "D"]]:
-        tokens, kernel, bias = self._parameters(inputs)
-        kernels = jnp.split(kernel, 3, axis=1)
-        query, key, value = (self._product(each, part) for each, part in zip(apart(tokens, 3), kernels))
-        query_bias, _, value_bias = jnp.split(bias, 3)
-        products = (_add_bias(query, query_bias), key, value)
-        return *(keep(x.reshape(*tokens.shape[:-1], -1)) for x in products), value_bias
+        rows = jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
+        if bias is not None:
+            rows = _add_bias(rows, bias)
+        return keep(rows.reshape(*tokens.shape[:-1], -1))
 
 
 def apart(x: Array, times: int) -> tuple[Array, ...]:
@@ -133,13 +114,3 @@ class LayerScale(nn.Module):
         # Named like a norm's: it is exempt from weight decay as those are.
         scale = self.param("scale", nn.initializers.constant(1e-5), x.shape[-1:])
         return x * scale.astype(x.dtype)
-
-
-class QueryValueBias(nn.Module):
-    """The bias on the queries and values of a fused product; the keys have none, as in DINOv3."""
-
-    @nn.compact
-    def __call__(self, qkv: Float[Array, "*batch 3*D"]) -> Float[Array, "*batch 3*D"]:
-        width = qkv.shape[-1] // 3
-        query, value = self.param("bias", nn.initializers.zeros, (2, width)).astype(qkv.dtype)
-        return qkv + jnp.concatenate([query, jnp.zeros_like(query), value])

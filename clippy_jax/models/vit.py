@@ -17,20 +17,11 @@ from clippy_jax.models.attention import fused_attention, fused_attention_works, 
 from clippy_jax.models.dropout import uniform
 from clippy_jax.models.gelu import gelu
 from clippy_jax.models.layer_norm import LayerNorm
-from clippy_jax.models.layers import (
-    Dense,
-    LayerScale,
-    Pending,
-    QueryKeyValue,
-    QueryValueBias,
-    keep,
-    rematerialised,
-    row_by_row,
-    unrolled,
-)
+from clippy_jax.models.layers import Dense, LayerScale, Pending, keep, rematerialised, row_by_row, unrolled
 from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
+from clippy_jax.models.query_key_value import QueryKeyValue, QueryValueBias
 from clippy_jax.models.rotary_embedding import rotate, rotation
 
 # The sizes of the released backbones, and a tiny one for tests: width, depth, heads, MLP width and patch size.
@@ -209,9 +200,7 @@ class Block(nn.Module):
             mixed, weights = fused_attention(query, key, value, length=self.kernel), None
         else:
             mixed, weights = plain_attention(*(x.swapaxes(1, 2) for x in (query, key, value)), self.precision.matmul)
-        mixed = keep(mixed.reshape(tokens.shape))
-        if value_bias is not None:
-            mixed = Pending(mixed, None, value_bias)
+        mixed = Pending(keep(mixed.reshape(tokens.shape)), None, value_bias)
         tokens = tokens + scaled(dense(mixed, width, "projection"), "layer_scale1")
 
         if config.gated_mlp:

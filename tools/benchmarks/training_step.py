@@ -236,8 +236,8 @@ def _ours(model: Mapping[str, Any], batch_size: int, setting: str) -> sides.Side
             flops = step_work(config.model, (), 224, batch_size, packs * rows, length).flops
             start = time.perf_counter()
             program = step.lower(state, images, texts).compile()
-            give_back_memory()  # as in training
             programs[texts.tokens.shape] = program, flops, time.perf_counter() - start
+            give_back_memory()  # as in training
         return programs[texts.tokens.shape]
 
     program, _, seconds = compiled(*batches[0])
