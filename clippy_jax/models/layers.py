@@ -85,7 +85,7 @@ class Dense(nn.Module):
         rows = jax.lax.dot(rows, kernel.astype(self.dtype), precision=self.precision)
         if bias is not None:
             rows = _add_bias(rows, bias)
-        return keep(rows.reshape(*tokens.shape[:-1], -1))
+        return keep(rows.reshape(*tokens.shape[:-1], kernel.shape[-1]))
 
 
 def apart(x: Array, times: int) -> tuple[Array, ...]:

@@ -15,7 +15,7 @@ from tests.models.operations import operations
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8), (2, 3, 4, 8)])
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8), (2, 3, 4, 8), (0, 3, 8)])
 @pytest.mark.parametrize("use_bias", [False, True])
 def test_values_parameters_and_gradients_are_those_of_flax(shape, use_bias):
     inputs = jax.random.normal(jax.random.key(0), shape)
