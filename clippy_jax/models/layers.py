@@ -37,12 +37,16 @@ def unrolled(depth: int, everything_rematerialised: bool) -> int:
     return depth if jax.default_backend() == "gpu" and not everything_rematerialised else 1
 
 
-def row_by_row(tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    """The same array, which a GPU's compiler may not keep with the batch last: it would, for the sums over the batch
-    that are the gradient of the positions, and every norm and product would read a transposed array."""
+def written(tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """The same array, which a GPU's compiler must write once, row by row, and every kernel behind it reads.
+
+    It would compute a sum again in each kernel that reads it, and those of norms take several times as long with more
+    arrays to read. And it would keep the batch last, for the sums over the batch that are the gradient of the
+    positions; every norm and product would read a transposed array.
+    """
     if jax.default_backend() != "gpu":
         return tokens
-    return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
+    return jax.lax.optimization_barrier(with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2))))
 
 
 class Pending(NamedTuple):
@@ -96,8 +100,11 @@ def apart(x: Array, times: int) -> tuple[Array, ...]:
 
 @jax.custom_vjp
 def _add_bias(rows: Float[Array, "N D"], bias: Float[Array, "D"]) -> Float[Array, "N D"]:
-    """The sum; the gradient of the bias is added up in float32, where thousands of bfloat16 numbers would lose most."""
-    return (rows + bias).astype(rows.dtype)
+    """The sum, in the dtype of the rows: so, cuBLAS adds the bias in the kernel of the product, before it rounds.
+
+    The gradient of the bias is added up in float32, where thousands of bfloat16 numbers would lose most.
+    """
+    return rows + bias.astype(rows.dtype)
 
 
 _add_bias.defvjp(

@@ -17,7 +17,7 @@ from clippy_jax.models.attention import fused_attention, fused_attention_works, 
 from clippy_jax.models.dropout import uniform
 from clippy_jax.models.gelu import gelu
 from clippy_jax.models.layer_norm import LayerNorm
-from clippy_jax.models.layers import Dense, LayerScale, Pending, keep, rematerialised, row_by_row, unrolled
+from clippy_jax.models.layers import Dense, LayerScale, Pending, keep, rematerialised, unrolled, written
 from clippy_jax.models.map_head import MapHead
 from clippy_jax.models.position_embedding import resize_position_embedding
 from clippy_jax.models.precision import Precision
@@ -162,7 +162,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, carry, angles: Float[Array, "#B patches K"] | None):
         """One block; `angles` are those of rotary positions."""
-        tokens, attention = row_by_row(carry[0]), carry[1]
+        tokens, attention = written(carry[0]), carry[1]
         config, width, heads = self.config, self.config.width, self.config.heads
 
         def norm(name):
