@@ -30,6 +30,7 @@ _MPICH = ((), "PMI_SIZE", "PMI_RANK")
 _OF_ANOTHER_PROCESS = ("UNKNOWN: ", "INTERNAL: ", "UNAVAILABLE: ", "DEADLINE_EXCEEDED: ", "ABORTED: ", "CANCELLED: ")
 _ENDED = "clippy_jax/ended/"  # keys of the service under which failing processes put their numbers
 _SECONDS_TO_SPEAK = 3.0  # that the first process gives the others, which end with it, to say why they fail, too
+_SECONDS_BETWEEN_LOOKS = 1.0  # at what the service says of the others
 
 
 JOIN_SECONDS = 300
@@ -112,11 +113,15 @@ def failing_together(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Iterator[Non
     """Surrounds the work of the processes of a run: an exception in one of them ends them all.
 
     The others may be waiting for this process in a collective, and at its exit JAX would have it wait for them. So it
-    says what is wrong and leaves at once; JAX ends the others when they miss it, within `heartbeat_seconds`, and each
-    of them says in one line which process it was (`lost_process.py`). A process that is alone just raises.
+    says what is wrong, tells the others and leaves at once; they follow within seconds. One that is killed cannot tell
+    them: JAX ends them when they miss it, within `heartbeat_seconds`. Each says in one line which process it was, here
+    or in `lost_process.py`. A process that is alone just raises.
     """
+    over = threading.Event()
+    looking = threading.Thread(target=_end_with_another, args=(over,), daemon=True)
     if jax.process_count() > 1:
         lost_process.watch_for()
+        looking.start()
     try:
         yield
     except Exception as error:
@@ -134,6 +139,10 @@ def failing_together(heartbeat_seconds: int = HEARTBEAT_SECONDS) -> Iterator[Non
         time.sleep(_SECONDS_TO_SPEAK if jax.process_index() == 0 else 0)
         sys.stdout.flush()
         os._exit(1)
+    finally:
+        over.set()
+        if looking.is_alive():
+            looking.join(_SECONDS_TO_SPEAK)
 
 
 def _service() -> Any:
@@ -149,14 +158,33 @@ def _end_for_another(heartbeat_seconds: int) -> None:
     """
     deadline = time.monotonic() + heartbeat_seconds + _SECONDS_TO_SPEAK
     while time.monotonic() < deadline:
-        ended = []
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service itself is lost, and JAX ends this process
-            ended = _service().key_value_dir_get(_ENDED)
-        if ended:
-            line = lost_process.line_that_names([key.rpartition("/")[2] for key, _ in ended])
-            print(line, file=sys.stderr, flush=True)
-            os._exit(1)
+        if ended := _others_that_ended():
+            _leave_for(ended)
         time.sleep(0.2)
+
+
+def _end_with_another(over: threading.Event) -> None:
+    """Ends this process when another one has said that it ended, unless it comes to an end of its own meanwhile.
+
+    Waiting in a collective, it would not notice: whether the computation fails, too, is up to the library beneath it.
+    """
+    while not over.wait(_SECONDS_BETWEEN_LOOKS):
+        # Gone before the first process is, whose service JAX would miss aloud.
+        if (ended := _others_that_ended()) and not over.wait(_SECONDS_TO_SPEAK - 1.5 * _SECONDS_BETWEEN_LOOKS):
+            _leave_for(ended)
+
+
+def _others_that_ended() -> list[str]:
+    """The numbers of processes that said so; none where the service itself is lost, and JAX ends this process."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        numbers = [key.rpartition("/")[2] for key, _ in _service().key_value_dir_get(_ENDED)]
+        return [number for number in numbers if number != str(jax.process_index())]
+    return []
+
+
+def _leave_for(ended: Sequence[str]) -> None:
+    print(lost_process.line_that_names(ended), file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _launched() -> tuple[int | None, int | None]:
