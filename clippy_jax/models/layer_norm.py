@@ -45,9 +45,10 @@ def _normalised_and_rate(epsilon, x):
 
 
 def _normalised_gradient(epsilon, x, gradient):
-    """From the tokens alone: a GPU's compiler makes one kernel of it, which reads each row once. Without the barrier, it
-    would share the statistics with the forward pass, which writes them in a kernel of their own."""
-    normed, rate = _normalised_and_rate(epsilon, jax.lax.optimization_barrier(x))
+    """From the tokens alone: a GPU's compiler makes one kernel of it, which reads each row once."""
+    if jax.default_backend() == "gpu":  # whose forward pass would write the statistics, in a kernel of their own
+        x = jax.lax.optimization_barrier(x)
+    normed, rate = _normalised_and_rate(epsilon, x)
     along = gradient.mean(axis=-1, keepdims=True) + normed * (gradient * normed).mean(axis=-1, keepdims=True)
     return ((rate * (gradient - along)).astype(x.dtype),)
 
