@@ -13,6 +13,7 @@ from clippy_jax.evaluators import tasks
 from clippy_jax.inference import Model
 from clippy_jax.input_pipeline.tokenizer import Tokenizer
 from clippy_jax.mesh import check_batch_size
+from clippy_jax.processes import say
 
 
 class PeriodicEvaluation:
@@ -55,7 +56,7 @@ class PeriodicEvaluation:
             try:
                 result = self._evaluators[name].run(model, batch_size=evals.batch_size, image_size=evals.image_size)
             except Exception as error:
-                print(f"evaluation {name} failed at step {step}:\n{traceback.format_exc()}", flush=True)
+                say(f"evaluation {name} failed at step {step}:\n{traceback.format_exc()}")
                 if jax.process_count() > 1 and not isinstance(error, InputError):
                     raise
                 continue
