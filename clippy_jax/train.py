@@ -28,7 +28,7 @@ from clippy_jax.run.checkpointing import Checkpointer
 from clippy_jax.run.compilation import call_and_time_compilation, make_program_folder
 from clippy_jax.run.interruption import Interrupted, Interruption
 from clippy_jax.run.ledger import Ledger
-from clippy_jax.run.metrics import Progress, open_writer
+from clippy_jax.run.metrics import Progress, evaluations_made, open_writer
 from clippy_jax.run.workdir import config_overview, prepare_workdir, record_commits
 from clippy_jax.run.writable_workdir import check_workdir, ending_in_one_line, make_workdir
 from clippy_jax.training.device_rates import data_sheet_rate
@@ -43,8 +43,8 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
     """Trains until `config.schedule.stop_step`; where `workdir` holds checkpoints, from the newest sound one on.
 
     Returns:
-      Whether that step is reached: a signal that takes the run away (`run/interruption.py`) ends it earlier, with
-      everything saved.
+      Whether that step is reached and evaluated: a signal that takes the run away (`run/interruption.py`) ends it
+      earlier, with everything saved.
 
     Raises:
       InputError: something in the configuration or in what it points to is wrong (before the first step), another run
@@ -54,7 +54,7 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
     check_batch_size(
         config.input.batch_size, mesh, "config.input.batch_size", config.microbatches, config.input.texts_per_pack
     )
-    last = None
+    finished = False
     with Interruption() as interruption, contextlib.suppress(Interrupted), contextlib.ExitStack() as stack:
         with interruption.leaving():  # both may read the headers of a million files
             training_input = TrainingInput(config.input, jax.process_index(), jax.process_count())
@@ -79,12 +79,12 @@ def train_and_evaluate(config: Config, workdir: str) -> bool:
             training_input.features.check_tower(describe_tower(config.model, parameter_digest(own)))
         log_line(_parameter_overview(state.params))
         train_step = jax.jit(make_train_step(config, mesh), donate_argnums=0, out_shardings=(shardings, None))
-        last = _loop(config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption)
-    if last is None:
-        return False  # left before the first step
-    if last < config.schedule.stop_step:
-        log_line(f"stopped after step {last:,}, which is saved; the same command goes on from there")
-    return last >= config.schedule.stop_step
+        last, finished = _loop(
+            config, workdir, state, train_step, training_input, mesh, checkpointer, evaluation, interruption
+        )
+        if not finished:
+            log_line(f"stopped after step {last:,}, which is saved; the same command goes on from there")
+    return finished
 
 
 def first_state(config: Config, mesh: Mesh, checkpointer: Checkpointer) -> tuple[TrainState, TrainState]:
@@ -132,8 +132,8 @@ def _loop(
     checkpointer: Checkpointer,
     evaluation: PeriodicEvaluation,
     interruption: Interruption,
-) -> int:
-    """Makes the steps that are left; returns the last one that was made."""
+) -> tuple[int, bool]:
+    """Makes the steps and evaluations that are left; returns the last step that was made, and whether none is left."""
     first, stop = int(state.step) + 1, config.schedule.stop_step
     profile = _profile(config, workdir)
     with (
@@ -162,6 +162,13 @@ def _loop(
             ledger.flush()
             checkpointer.save(step, state)
 
+        def evaluate(step, state, made=()):
+            with progress.outside_training(), interruption.leaving():
+                for name, figures in evaluation.run(step, state.params, made):
+                    progress.report_evaluation(step, name, figures)
+
+        if first > 1:  # a signal or a crash may have ended the last start within them
+            evaluate(first - 1, state, evaluations_made(workdir, first - 1))
         batches = device_batches(local_batches, mesh, config.input.texts_per_pack, config.microbatches)
         batch = next(batches, None)
         for step in range(first, stop + 1):
@@ -191,16 +198,14 @@ def _loop(
                 save(step, state)
             if not taken_away:
                 try:
-                    with progress.outside_training(), interruption.leaving():
-                        for name, figures in evaluation.run(step, state.params):
-                            progress.report_evaluation(step, name, figures)
+                    evaluate(step, state)
                 except Interrupted:
                     taken_away = True
                     save(step, state)
             if taken_away:
-                return step
+                return step, step == stop and not evaluation.due(step, evaluations_made(workdir, step))
         profile(stop + 1)
-    return max(first - 1, stop)
+    return max(first - 1, stop), True
 
 
 def _data_sheet_rate(config: Config, mesh: Mesh) -> float | None:

@@ -6,13 +6,14 @@
 # Ctrl+C or SIGTERM finishes the step, saves and ends; the same command continues where it was. A run that ends with an
 # error of its own (a wrong flag, a loss that is not finite) is not started again.
 set -uo pipefail
+set -m # a process group for the run: else Ctrl+C reaches it beside what `trap` sends, and a second signal ends at once
 
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # memory in large pages, see docs/speed.md
 attempts="${ATTEMPTS:-10}"
 
 taken_away=
 run=
-trap 'taken_away=1; [ -n "$run" ] && kill -TERM "$run"' TERM INT
+trap 'taken_away=1; [ -n "$run" ] && kill -TERM "$run"' TERM INT HUP
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   python -m clippy_jax.main "$@" &
   run=$!

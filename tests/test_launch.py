@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +43,13 @@ def test_a_run_that_is_taken_away_ends_in_its_own_time(tmp_path):
     saves = 'trap "echo saved >> calls; exit 0" TERM; kill -TERM $PPID; for i in {1..200}; do sleep 0.05; done; exit 9'
     done = start("single_node.sh", tmp_path, {"python": f"cd {tmp_path}; {saves}"}, PAUSE_SECONDS="0")
     assert done.returncode == 0 and calls(tmp_path) == ["python -m clippy_jax.main", "saved"]
+
+
+def test_ctrl_c_reaches_a_run_once(tmp_path):
+    """By the launcher alone: the terminal sends one to the process group, and two would end it at once."""
+    same_group = "import os, sys; sys.exit(os.getpgrp() == os.getpgid(os.getppid()))"
+    program = f"exec {sys.executable} -S -c '{same_group}'"
+    assert start("single_node.sh", tmp_path, {"python": program}).returncode == 0
 
 
 def test_every_worker_of_a_pod_gets_the_command_as_it_was_typed(tmp_path):

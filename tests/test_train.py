@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import runpy
 import shutil
+import signal
 import socket
 import sys
+import time
 import types
 import typing
 
@@ -148,6 +151,25 @@ def test_evaluations_at_their_steps_and_at_the_end(config, data, tmp_path, monke
     assert [line["step"] for line in lines if "voc/miou" in line] == [5]
     assert not any("waterbirds/average" in line for line in lines)
     assert all(0 <= line["imagenet/top1"] <= 1 for line in lines if "imagenet/top1" in line)
+
+
+def test_evaluations_that_a_signal_kept_from_their_end_are_made_at_the_next_start(config, data, tmp_path, monkeypatch):
+    run, seen = ZeroShotClassification.run, []
+
+    def run_or_leave(self, *args, **kwargs):
+        seen.append("imagenet")
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(ZeroShotClassification, "run", run_or_leave)
+    tasks = {"voc": TaskConfig(f"{data}/voc", 0), "imagenet": TaskConfig(f"{data}/imagenet/val", 1)}
+    config = change(change(config, "schedule", stop_step=2), "evals", tasks=tasks)
+    assert [train_and_evaluate(config, tmp_path) for _ in range(3)] == [False, True, True]
+    assert [line["step"] for line in metrics_of(tmp_path) if "imagenet/top1" in line] == [1, 2]
+    assert [line["step"] for line in metrics_of(tmp_path) if "voc/miou" in line] == [2]
+    assert len(seen) == 3
 
 
 def test_a_failing_evaluation_says_so_and_stops_nothing(config, data, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ _OF_ONE_FILE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EINVAL, errno.ENXIO),
 }
+_FOR_THE_REST = 512  # files that the rest of the program may open
 
 T = TypeVar("T")
 
@@ -80,11 +81,10 @@ class OpenFiles:
         self._lost: list[int] = []  # and those that nobody shall take any more
         self._lock = threading.Lock()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = len(paths) + 512  # the rest of the program opens files as well
-        if soft != resource.RLIM_INFINITY and soft < wanted:
+        if soft not in (resource.RLIM_INFINITY, hard):
+            wanted = max(soft, _FOR_THE_REST) + len(paths)  # so many more: other data sets have theirs open as well
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        self._capacity = len(paths) if soft == resource.RLIM_INFINITY else max(0, soft - 512)
 
     def read(self, index: int, offset: int, length: int) -> bytes:
         """Reads a stretch of one file; raises `StorageAway` where that fails."""
@@ -100,17 +100,16 @@ class OpenFiles:
         return content
 
     def _read_unopened(self, index: int, offset: int, length: int) -> bytes:
-        with self._lock:
-            if index not in self._open and len(self._open) < self._capacity:
-                self._open[index] = self._opened(index)
-            file = self._open.get(index)
-        if file is not None:
-            return os.pread(file, length, offset)
         file = self._opened(index)
         try:
             return os.pread(file, length, offset)
         finally:
-            os.close(file)
+            with self._lock:
+                stays = index not in self._open and _leaves_room(file)
+                if stays:
+                    self._open[index] = file
+            if not stays:
+                os.close(file)
 
     def _opened(self, index: int) -> int:
         file = os.open(self._paths[index], os.O_RDONLY | os.O_CLOEXEC)
@@ -129,3 +128,9 @@ class OpenFiles:
     def __del__(self):
         for file in (*self._open.values(), *self._lost):
             os.close(file)
+
+
+def _leaves_room(file: int) -> bool:
+    """Whether the rest of the program can still open files: a new descriptor is the lowest number that is free."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft == resource.RLIM_INFINITY or file < soft - _FOR_THE_REST

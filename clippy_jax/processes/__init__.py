@@ -1,6 +1,7 @@
 """The processes of a run: how they join, from the launcher that started them or from flags, speak and fail."""
 
 import contextlib
+import errno
 import functools
 import importlib.util
 import os
@@ -93,9 +94,20 @@ def initialize(
 
 
 def log_line(text: str) -> None:
-    """Prints on the first process only, at once."""
+    """Prints on the first process only, at once, as `say` does."""
     if jax.process_index() == 0:
+        say(text)
+
+
+def say(text: str) -> None:
+    """Prints at once if anybody reads it: a run outlives its terminal, and the `tee` that Ctrl+C ends as well."""
+    try:
         print(text, flush=True)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        with open(os.devnull, "w") as nowhere:  # also for what is left in the buffer, which Python writes at its exit
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def gather_texts(text: str) -> list[str]:

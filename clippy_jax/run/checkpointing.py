@@ -172,9 +172,12 @@ class Checkpointer:
             if self._read_before is not None:
                 log_line(f"{folder} is damaged ({damage}); using step {sound} instead")
                 continue
+            name = f"{step}.damaged"
             if jax.process_index() == 0:
-                folder.rename(folder.with_name(f"{step}.damaged"))
-            log_line(f"{folder} is damaged ({damage}), set aside as {step}.damaged; continuing after step {sound}")
+                while folder.with_name(name).exists():  # it was damaged before, and saved again
+                    name += ".damaged"
+                folder.rename(folder.with_name(name))
+            log_line(f"{folder} is damaged ({damage}), set aside as {name}; continuing after step {sound}")
         if damaged and self._read_before is None:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
             self._manager.reload()

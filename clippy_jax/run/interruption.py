@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from clippy_jax.processes import log_line
+from clippy_jax.processes import log_line, say
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -86,10 +86,10 @@ class Interruption:
                     continue
                 name = signal.Signals(number[0]).name
                 if self.name:
-                    print(f"{name} once more: ending at once, without saving", flush=True)
+                    say(f"{name} once more: ending at once, without saving")
                     os._exit(128 + number[0])
                 self.name = name
-                print(f"{name}: stopping after this step; a second signal ends at once", flush=True)
+                say(f"{name}: stopping after this step; a second signal ends at once")
                 if self._several:
                     os.kill(os.getpid(), signal.SIGTERM)
 

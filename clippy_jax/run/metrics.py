@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import functools
 import importlib
+import json
 import math
 import os
 import time
@@ -21,10 +22,12 @@ from etils import epath
 
 from clippy_jax.config import Config
 from clippy_jax.errors import InputError, reading
-from clippy_jax.processes import log_line
-from clippy_jax.run.json_lines import JsonLines, go_back
+from clippy_jax.processes import gather_texts, log_line
+from clippy_jax.run.json_lines import JsonLines, go_back, read_lines
 from clippy_jax.training.step_work import StepWork, step_work
 from clippy_jax.whole_files import write_text
+
+_LINES = "metrics.jsonl"
 
 
 def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> metric_writers.MetricWriter:
@@ -41,8 +44,16 @@ def open_writer(workdir: epath.PathLike, config: Config, start_step: int) -> met
         return metric_writers.MultiWriter([])
     folder = epath.Path(workdir)
     writers = [WeightsAndBiases(folder, config)] if config.wandb.project else []
-    writers += [_JsonLinesWriter(folder / "metrics.jsonl", start_step), _TensorBoardWriter(folder / "tensorboard")]
+    writers += [_JsonLinesWriter(folder / _LINES, start_step), _TensorBoardWriter(folder / "tensorboard")]
     return metric_writers.MultiWriter(writers)
+
+
+def evaluations_made(workdir: epath.PathLike, step: int) -> set[str]:
+    """The evaluations whose figures after `step` steps a run has written. All processes call it together."""
+    path, names = epath.Path(workdir) / _LINES, set()
+    if jax.process_index() == 0 and path.exists():
+        names = {name.partition("/")[0] for line in read_lines(path) if line["step"] == step for name in line}
+    return set(json.loads(gather_texts(json.dumps(sorted(names)))[0]))
 
 
 class Progress:

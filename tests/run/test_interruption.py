@@ -3,10 +3,12 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from clippy_jax.processes import log_line
 from clippy_jax.run.interruption import SIGNALS, Interrupted, Interruption
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,6 +28,19 @@ def test_a_signal_is_noted_and_the_handlers_from_before_come_back(number, capsys
     assert f"{number.name}: stopping after this step" in capsys.readouterr().out
 
 
+def test_ctrl_c_that_also_ended_the_reader_of_the_output_is_noted_and_ends_no_run(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)  # as that of `| tee log.txt` then
+    with os.fdopen(write, "w") as nobody_reads, Interruption() as interruption:
+        monkeypatch.setattr(sys, "stdout", nobody_reads)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not interruption.requested(1):
+            time.sleep(0.01)
+        log_line("step 1")  # before the state is saved
+        time.sleep(0.1)
+        assert "signals" in [thread.name for thread in threading.enumerate()]  # for the second Ctrl+C
+
+
 def test_what_need_not_be_finished_is_left_at_once():
     with Interruption() as interruption:
         with pytest.raises(Interrupted), interruption.leaving():
@@ -42,6 +57,7 @@ def test_a_second_signal_ends_at_once_also_while_the_main_thread_computes():
     script = """
 import os, signal
 import numpy as np
+from clippy_jax.processes import log_line
 from clippy_jax.run.interruption import Interruption
 with Interruption():
     print("ready", flush=True)

@@ -25,18 +25,22 @@ def test_every_sample_is_read_from_any_thread(source, photo, encoded):
 
 
 def test_more_shards_than_files_that_may_be_open(source, monkeypatch):
-    monkeypatch.setattr(source._files, "_capacity", 1)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (512, 512))
     assert [source[i].caption for i in range(23)] == [f"photo {i}" for i in range(23)]
-    assert len(source._files._open) == 1
+    assert not source._files._open
 
 
-def test_the_limit_of_open_files_is_raised(tmp_path, write_shard, monkeypatch):
-    limits = []
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
-    monkeypatch.setattr(resource, "setrlimit", lambda kind, new: limits.append(new))
-    assert OpenFiles([tmp_path / f"{i}.tar" for i in range(1243)])._capacity == 1243
-    assert OpenFiles([tmp_path / f"{i}.tar" for i in range(9999)])._capacity == 4096 - 512
-    assert limits == [(1755, 4096), (4096, 4096)]
+def test_the_limit_of_open_files_is_raised_for_each_data_set(tmp_path):
+    (tmp_path / "0.tar").write_bytes(b"content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        data_sets = [OpenFiles([tmp_path / "0.tar"] * 520) for _ in range(2)]
+        assert all(files.read(i, 0, 7) == b"content" for files in data_sets for i in range(520))
+        assert [len(files._open) for files in data_sets] == [520, 520]
+        del data_sets
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_shard_that_shrinks_goes_or_is_replaced_is_read_when_it_is_back(tmp_path, write_shard):
