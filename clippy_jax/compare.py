@@ -108,6 +108,9 @@ def _counts(path: pathlib.Path, name: str, result: Mapping[str, Any]) -> Counts:
             raise ValueError("it has other counts")
         if not all(isinstance(result.get(figure), float | int) for figure in ratios):
             raise ValueError(f"{path.name} lacks a figure")
+        found = counts.statistic(counts.columns().sum(axis=0, keepdims=True))[0]
+        if not np.allclose(found, [result[figure] for figure in ratios], rtol=0, atol=1e-6, equal_nan=True):
+            raise ValueError("it gives other figures")
         return counts
 
 

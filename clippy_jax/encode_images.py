@@ -83,7 +83,8 @@ def encode_images(config: Config) -> None:
     rows = image_features.begin_features(folder, made_of, one.shape[1:], data.image_features_dtype)
     paths = image_features.file_paths(folder, len(source), rows)
     missing = [number for number, path in enumerate(paths) if not path.exists()]
-    mine = missing[jax.process_index() :: jax.process_count()]
+    # By the file's own number: what is missing changes while the other processes write.
+    mine = [number for number in missing if number % jax.process_count() == jax.process_index()]
     batches = [
         _Batch(number, first, min(first + config.evals.batch_size, (number + 1) * rows, len(source)))
         for number in mine

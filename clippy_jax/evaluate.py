@@ -90,14 +90,14 @@ def _evaluate(args: argparse.Namespace, evaluators: Mapping[str, Evaluator], out
         model.class_embedding_cache = ClassEmbeddingCache(pathlib.Path(args.class_cache), text_side)
     first = jax.process_index() == 0
     image_size = model.image_size if args.image_size is None else args.image_size
-    results = {
-        name: evaluator.run(model, batch_size=args.batch_size, image_size=image_size, progress=first)
-        for name, evaluator in evaluators.items()
-    }
-    if first:
-        print("\n" + "\n\n".join(result.report() for result in results.values()))
+    results = {}
+    for name, evaluator in evaluators.items():
+        results[name] = evaluator.run(model, batch_size=args.batch_size, image_size=image_size, progress=first)
+        if first:
+            print(f"\n{results[name].report()}", flush=True)
+        if first and output:  # at once: what is measured is not lost with what comes after it
+            write_results(results, output, checkpoint=args.checkpoint, checkpoint_digest=digest)
     if first and output:
-        write_results(results, output, checkpoint=args.checkpoint, checkpoint_digest=digest)
         print(f"\nwritten: {output}, and the counts of each image beside it")
 
 

@@ -106,7 +106,7 @@ def _measure(
     text_side = (digest, model.config, model.tokenizer.digest())
     model.class_embedding_cache = ClassEmbeddingCache(class_embedding_cache.default_folder(), text_side)
     place = args.output / "results" / folder
-    results = evaluations.run(evaluators, model, checkpoint, digest, place, args.batch_size)
+    results = evaluations.run(evaluators, model, checkpoint, args.tokenizer, digest, place, args.batch_size)
     device = jax.devices()[0].device_kind
     head = [
         f"Checkpoint: `{checkpoint}`, weights `{digest}`",

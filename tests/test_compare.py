@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import scipy.stats
 
 from clippy_jax import compare, evaluate
 from clippy_jax.errors import InputError
-from clippy_jax.evaluators.result import write_results
+from clippy_jax.evaluators.result import counts_path, write_results
 from tests.evaluators import test_tasks, trees
 from tests.evaluators.fake_model import FakeModel
 
@@ -96,6 +97,14 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, evaluated, capsys):
     assert "alone.counts.npz does not exist" in refused(first, tmp_path / "alone.json")
     (tmp_path / "alone.counts.npz").write_bytes(b"no archive")
     assert "alone.counts.npz does not belong to alone.json" in refused(first, tmp_path / "alone.json")
+    evaluated("second", 8, f"--imagenet={tmp_path}/val")
+    shutil.copy(tmp_path / "second.counts.npz", tmp_path / "alone.counts.npz")
+    assert "does not belong to alone.json (it gives other figures)" in refused(first, tmp_path / "alone.json")
+
+
+def test_results_of_any_name_have_counts_of_their_own():
+    places = [counts_path(pathlib.Path(name)).name for name in ("run.json", "run.1", "run.2")]
+    assert places[0] == "run.counts.npz" and len(set(places)) == 3
 
 
 def test_the_same_images_in_another_folder_are_the_same(tmp_path, evaluated):

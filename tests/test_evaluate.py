@@ -99,6 +99,17 @@ def test_classes_are_embedded_once_for_each_checkpoint(tmp_path, checkpoint):
     assert len(checkpoint.encoded) == 3
 
 
+def test_what_is_measured_is_not_lost_with_what_comes_after_it(tmp_path, checkpoint, capsys):
+    trees.image_folder(tmp_path / "val", 8)
+    trees.voc_tree(tmp_path / "voc", [(40, 40)])
+    data = [f"--imagenet={tmp_path}/val", f"--voc={tmp_path}/voc", "--segmentation_window=64"]
+    with pytest.raises(SystemExit):
+        evaluate.main(["--checkpoint=model", *data, "--batch_size=8", f"--output={tmp_path}/results.json"])
+    printed = capsys.readouterr()
+    assert "window=64 must be" in printed.err.splitlines()[-1] and "top-1" in printed.out
+    assert set(json.loads((tmp_path / "results.json").read_text())) == {"imagenet"}
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

@@ -238,6 +238,18 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path, clippy_file, text
     assert "README.md" not in hub.downloaded("someone/ours")
 
 
+def test_a_card_says_what_each_figure_is_of(clippy_file):
+    figure = {"top1": 0.5, "intervals": {"top1": [0.4, 0.6]}, "images": 9}
+    figure |= dict.fromkeys(("split", "protocol", "resolution"), "as said")
+    names = ("imagenet_v2", "wds/wds_cars", "waterbirds", "linear_probe", "retrieval", "grouping", "coco_stuff")
+    card = model_card("a/b", load_checkpoint(clippy_file, with_moments=False), "mit", dict.fromkeys(names, figure), {})
+    zero_shot = 3 * ["zero-shot-image-classification"]
+    types = {of.task_name: of.task_type for of in huggingface_hub.ModelCard(card).data.eval_results}
+    assert [types[name] for name in names] == [
+        *(*zero_shot, "image-classification", "image-text-retrieval", "image-segmentation", "image-segmentation")
+    ]
+
+
 def test_a_card_tells_the_recipe_and_no_path(clippy_file):
     recipe = {"input": {"train": "/data/x", "image_features": "/data/y", "batch_size": 8}, "seed": 3}
     card = model_card("a/b", load_checkpoint(clippy_file, with_moments=False), "mit", {}, recipe)

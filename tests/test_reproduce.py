@@ -135,6 +135,13 @@ def test_what_is_kept_is_not_measured_again_unless_something_changed(data, model
     results = tmp_path / "results/checkpoint"
     assert json.loads((results / "imagenet.json").read_text())["imagenet"]["checkpoint"] == "c"
     assert compare.compared(results / "voc-sclip.json", results / "voc-sclip.json")
+    del ran[:]
+    reproduce.main(["--checkpoint=c", *command(data, tmp_path, "--tokenizer=other words")])
+    assert len(ran) == count
+    assert (
+        "clippy_jax.evaluate --checkpoint=c '--tokenizer=other words' --imagenet="
+        in (tmp_path / "report.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(

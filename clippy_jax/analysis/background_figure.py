@@ -122,6 +122,7 @@ def report(effects: Mapping[str, Effect], patches: str) -> str:
     return "\n\n".join([*parts, HOW_TO_READ.format(objects=patches.capitalize())])
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a word with "$" is no formula
 def draw(effects: Mapping[str, Effect], patches: str) -> matplotlib.figure.Figure:
     """Objects by backgrounds, coloured by the difference from the mean over backgrounds; two panels a model."""
     first = next(iter(effects.values()))

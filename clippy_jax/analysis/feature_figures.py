@@ -33,6 +33,7 @@ def likeness(
     return _sheet(list(zip([first, *images[1:]], heats)))
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a word with "$" is no formula
 def scatter(
     points: Float[np.ndarray, "N 2"],
     best: Int[np.ndarray, "N"],

@@ -29,6 +29,7 @@ class Row:
     label_maps: tuple[Int[np.ndarray, "H W"], ...]
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a word with "$" is no formula
 def draw(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]) -> matplotlib.figure.Figure:
     """A sheet with a row for each image and a legend of the labels that occur.
 

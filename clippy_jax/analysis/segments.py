@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt
 
 STRIP_ROWS = 64  # pixels are named so many rows at a time, so that memory does not grow with the image's height
 
@@ -14,12 +14,12 @@ class Segments:
     """The labels of an image's pixels.
 
     Attributes:
-      labels: the index of the most similar class of every pixel.
+      labels: the index of the most similar class of every pixel; uint8 where that holds all indices.
       shares: of the image's pixels, by class; they add up to 1.
       confidences: the mean probability of a class over its pixels, by class; 0 where it has none.
     """
 
-    labels: UInt8[np.ndarray, "H W"]
+    labels: UInt[np.ndarray, "H W"]
     shares: Float[np.ndarray, "C"]
     confidences: Float[np.ndarray, "C"]
 
@@ -32,7 +32,7 @@ class Segments:
         classes = max(class_of) + 1
         shares = np.bincount(class_of, weights=self.shares, minlength=classes)
         confidences = np.bincount(class_of, weights=self.shares * self.confidences, minlength=classes)
-        labels = np.asarray(class_of, np.uint8)[self.labels]
+        labels = np.asarray(class_of, np.min_scalar_type(classes - 1))[self.labels]
         return Segments(labels, shares, np.divide(confidences, shares, out=np.zeros(classes), where=shares > 0))
 
 
@@ -51,7 +51,7 @@ def name_pixels(similarities: Float[np.ndarray, "h w C"], logit_scale: float, he
     grid_height, grid_width, classes = similarities.shape
     rows, columns = _bilinear(height, grid_height), _bilinear(width, grid_width)
     wide = similarities.transpose(2, 0, 1) @ columns.T
-    labels = np.empty((height, width), np.uint8)
+    labels = np.empty((height, width), np.min_scalar_type(classes - 1))
     pixels, confidence = np.zeros(classes), np.zeros(classes)
     for top in range(0, height, STRIP_ROWS):
         strip = rows[top : top + STRIP_ROWS] @ wide

@@ -150,8 +150,8 @@ def write_results(results: Mapping[str, Result], path: pathlib.Path, **about: An
 
 
 def counts_path(path: pathlib.Path) -> pathlib.Path:
-    """Where the counts of each image lie that belong to a JSON of results."""
-    return path.with_suffix(".counts.npz")
+    """Where the counts of each image lie that belong to a JSON of results; `step.1` and `step.2` do not share them."""
+    return path.with_name(f"{path.name.removesuffix('.json')}.counts.npz")
 
 
 def write_json(values: Any, path: str | pathlib.Path) -> None:

@@ -126,7 +126,8 @@ def begin_features(folder: pathlib.Path, made_of: Mapping[str, Any], shape: tupl
         has, _, rows = _read_description(folder)
         _check_same(folder, has, made_of)
         return rows
-    if folder.exists() and any(folder.iterdir()):
+    # Another process may be writing the description.
+    if folder.exists() and any(not path.name.endswith(".incomplete") for path in folder.iterdir()):
         raise InputError(f"{KEY}: {folder} is not empty and holds no features; choose another folder")
     rows = max(1, min(MOST_ROWS, LARGEST_FILE // (int(np.prod(shape)) * _DTYPES[dtype].itemsize)))
     description = {"made of": made_of, "shape": shape, "rows_per_file": rows}

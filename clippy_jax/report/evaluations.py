@@ -62,9 +62,10 @@ class Evaluation:
         patch_size = model.config.image.patch_size
         return round(self.scale * model.image_size / patch_size) * patch_size
 
-    def command(self, path: pathlib.Path, checkpoint: str, image_size: int) -> str:
+    def command(self, path: pathlib.Path, checkpoint: str, tokenizer: str | None, image_size: int) -> str:
         """What makes this figure alone."""
-        flags = [f"--checkpoint={checkpoint}", f"--{self.task}={path}", f"--image_size={image_size}"]
+        flags = [f"--checkpoint={checkpoint}", *([f"--tokenizer={tokenizer}"] if tokenizer else [])]
+        flags += [f"--{self.task}={path}", f"--image_size={image_size}"]
         flags += [f"--segmentation_protocol={self.protocol}"] if self.protocol else []
         return shlex.join(["python", "-m", "clippy_jax.evaluate", *flags])
 
@@ -108,6 +109,7 @@ def run(
     evaluators: Mapping[Evaluation, tuple[pathlib.Path, Evaluator]],
     model: Model,
     checkpoint: str,
+    tokenizer: str | None,
     digest: str,
     folder: pathlib.Path,
     batch_size: int,
@@ -121,6 +123,7 @@ def run(
       evaluators: what to measure, on which data.
       model: the model.
       checkpoint: where it came from.
+      tokenizer: the same, where it was given.
       digest: of its weights.
       folder: of the results, made if it is not there.
       batch_size: images a step.
@@ -128,7 +131,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     measured, about = {}, {}
     for evaluation, (path, _) in evaluators.items():
-        command = evaluation.command(path, checkpoint, evaluation.image_size(model))
+        command = evaluation.command(path, checkpoint, tokenizer, evaluation.image_size(model))
         about[evaluation] = {"checkpoint": checkpoint, "checkpoint_digest": digest, "command": command}
         kept = _kept(folder / f"{evaluation.key}.json", about[evaluation], path.stat().st_mtime)
         if kept is not None:

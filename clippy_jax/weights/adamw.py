@@ -43,6 +43,8 @@ def read_moments(
         mean, square = ({name: entry[key] for name, entry in entries.items()} for key in ("exp_avg", "exp_avg_sq"))
         if not all(isinstance(value, np.ndarray) for value in (*mean.values(), *square.values())):
             raise TypeError("its moments are no tensors")
+        if not _is_plain(groups):
+            raise TypeError("its settings are more than numbers and text")
     if unknown:
         raise InputError(f"{source}: its optimizer has {', '.join(sorted(unknown))}, which AdamW has not; {WITHOUT}")
     if len(steps) != 1:
@@ -101,6 +103,15 @@ def _public_groups(rules: tuple[Rule, ...], like: Mapping[str, Any]) -> tuple[li
         if len(shape) < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
     ]
     return exempt, [name for name in shapes if name not in exempt]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether something is what JSON has, or an array; anything else has lost what it was (`torch_file.py`)."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, np.ndarray))
 
 
 def _parts(rules: tuple[Rule, ...]) -> set[str]:

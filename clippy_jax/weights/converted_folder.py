@@ -8,6 +8,7 @@ tokenizer/               the tokenizer's files, if known
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,24 @@ def read_converted_folder(folder: str, with_moments: bool = True) -> Checkpoint:
         described, image_size, optimizer = settings["model"], settings.get("image_size"), settings["optimizer"]
         about = {"epoch": settings["epoch"], "name": settings["name"]}
     config, image_size = parse_description(described, image_size, str(root / _CONFIG))
-    checkpoint = Checkpoint(
-        params=_tree(root / _PARAMS),
+    wanted = parameter_shapes(config)
+    return Checkpoint(
+        params=_tree(root / _PARAMS, wanted),
         config=config,
         image_size=image_size,
         tokenizer=str(root / _TOKENIZER) if (root / _TOKENIZER).is_dir() else None,
-        moments=_read_moments(root, optimizer) if optimizer and with_moments else None,
+        moments=_read_moments(root, optimizer, wanted) if optimizer and with_moments else None,
         **about,
     )
-    _check_shapes(checkpoint, folder)
-    return checkpoint
 
 
-def _read_moments(root: Path, optimizer: Any) -> Moments:
-    tree = _tree(root / _OPTIMIZER)
+def _read_moments(root: Path, optimizer: Any, wanted: Mapping[str, Any]) -> Moments:
     with reading(f"{root}: its optimizer", _AGAIN, "is damaged"):
-        step, groups = int(optimizer["step"]), tuple(_as_torch(group) for group in optimizer["groups"])
-        return Moments(step, tree["mean"], tree["square"], groups)
+        step, (without_decay, with_decay) = int(optimizer["step"]), map(_as_torch, optimizer["groups"])
+    # Frozen towers have none.
+    trained = [{part: wanted[part] for part in wanted if part not in frozen} for frozen in ((), ("image",), ("text",))]
+    tree = _tree(root / _OPTIMIZER, *({"mean": parts, "square": parts} for parts in trained))
+    return Moments(step, tree["mean"], tree["square"], (without_decay, with_decay))
 
 
 def _as_torch(group: dict[str, Any]) -> dict[str, Any]:
@@ -91,13 +93,15 @@ def _flat(tree: dict[str, Any]) -> dict[str, np.ndarray]:
     return {path: np.asarray(value) for path, value in flatten_dict(tree, sep="/").items()}
 
 
-def _tree(path: Path) -> dict[str, Any]:
-    return unflatten_dict(read_safetensors(str(path))[0], sep="/")
-
-
-def _check_shapes(checkpoint: Checkpoint, folder: str) -> None:
-    trees = checkpoint.params, parameter_shapes(checkpoint.config)
-    has, wants = ({path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()} for tree in trees)
-    wrong = sorted(path for path in has.keys() | wants.keys() if has.get(path) != wants.get(path))
-    if wrong:
-        raise InputError(f"{folder} does not fit its own config.json in {some(wrong)}; {_AGAIN}")
+def _tree(path: Path, *wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a file in float32, which must be of one of the trees wanted."""
+    arrays = read_safetensors(str(path))[0]
+    has = {name: array.shape for name, array in arrays.items()}
+    wants = [{name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()} for tree in wanted]
+    if has not in wants:
+        wrong = sorted(name for name in has.keys() | wants[0].keys() if has.get(name) != wants[0].get(name))
+        raise InputError(f"{path.parent} does not fit its own {_CONFIG} in {some(wrong)}; {_AGAIN}")
+    others = [name for name, array in arrays.items() if array.dtype.kind != "f"]
+    if others:
+        raise InputError(f"{path} holds other than floating-point numbers in {some(others)}; {_AGAIN}")
+    return unflatten_dict({name: array.astype(np.float32, copy=False) for name, array in arrays.items()}, sep="/")

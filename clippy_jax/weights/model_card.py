@@ -15,6 +15,12 @@ PAPER = "https://arxiv.org/abs/2210.09996"
 # What a recipe is known by: everything that the numbers depend on, and no path of the machine that it ran on.
 _RECIPE = ("config.input.", "config.loss.", "config.optimizer.", "config.schedule.", "config.seed")
 _PATHS = ("train", "tokenizer", "index_folder", "image_features")
+# What the hub calls the tasks of evaluations; all others segment.
+_TASK_TYPES = {
+    **dict.fromkeys(("imagenet", "imagenet_v2", "wds", "waterbirds"), "zero-shot-image-classification"),
+    **dict.fromkeys(("knn", "linear_probe"), "image-classification"),
+    "retrieval": "image-text-retrieval",
+}
 
 
 def read_figures(path: str | os.PathLike, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def model_card(
 
     results = [
         EvalResult(
-            task_type="zero-shot-image-classification" if "imagenet" in name else "image-segmentation",
+            task_type=_TASK_TYPES.get(name.partition("/")[0], "image-segmentation"),
             task_name=name,
             dataset_type=name,
             dataset_name=name,

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import PIL.Image
 
@@ -38,6 +40,11 @@ def test_a_segment_has_its_colour_the_background_is_grey_and_ignored_pixels_are_
 def test_a_name_that_does_not_occur_takes_no_colour_and_no_place():
     painted, legend = panel(np.full((32, 32), 2, np.int32))
     assert np.corrcoef(painted[10, 10], colour(0))[0, 1] > 0.999 and legend == ["dog"]
+
+
+def test_a_name_is_no_formula():
+    row = Row(PIL.Image.new("RGB", (8, 8)), (np.zeros((8, 8), np.int32),))
+    draw([row], ("image", "segments"), [r"$\frac$ dollars"]).savefig(io.BytesIO())  # math would end in a ValueError
 
 
 def test_large_images_are_reduced_before_their_segments_are_parted():

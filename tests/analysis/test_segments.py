@@ -28,6 +28,15 @@ def test_labels_shares_and_confidences_are_those_of_stretched_similarities(size)
     assert segments.shares.sum() == pytest.approx(1)
 
 
+def test_more_names_than_a_byte_holds_are_folded_into_their_words():
+    similarities = np.zeros((1, 2, 300), np.float32)
+    similarities[0, 0, 3] = similarities[0, 1, 280] = 1
+    segments = name_pixels(similarities, 7.0, 4, 8)
+    assert segments.labels[0].tolist() == 4 * [3] + 4 * [280]
+    folded = segments.folded([*range(200), *[200] * 100])
+    assert folded.labels[0].tolist() == 4 * [3] + 4 * [200] and folded.labels.dtype == np.uint8
+
+
 def test_probabilities_are_a_softmax():
     similarities = np.random.default_rng(0).uniform(-1, 1, (3, 5)).astype(np.float32)
     expected = scipy.special.softmax(100 * similarities, axis=-1)

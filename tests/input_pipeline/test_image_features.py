@@ -77,7 +77,20 @@ def test_what_is_missing_is_made_and_the_rest_left_alone(flags, config, tmp_path
     assert "3 of 4 files are there" in capsys.readouterr().out
     assert second.read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in others} == others
+    # The second of two processes, which looks when the first one has made its first file already.
+    for path in ("000001", "000002", "000003"):
+        (folder / f"{path}.safetensors").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "process_index", lambda: 1)
+        patched.setattr(jax, "process_count", lambda: 2)
+        encode_images.encode_images(with_input(config, image_features=str(folder)))
+    made = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert made == [f"{number:06d}.safetensors" for number in (0, 1, 3)]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".features.json.1.incomplete").touch()  # what the other one is writing
+    image_features.begin_features(tmp_path / "new", {}, (1, 2), "float32")
     second.write_bytes(before[:-1])
+    encode_images.main(flags)
     with pytest.raises(InputError, match="000001.safetensors is damaged .*remove it and make it anew"):
         TrainingInput(with_input(config, image_features=str(folder)).input)
 

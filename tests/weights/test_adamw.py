@@ -1,5 +1,7 @@
 """PyTorch's own AdamW, before and after its state went through ours."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -105,6 +107,10 @@ def break_kind(state):
     state["state"] = {number: {"momentum_buffer": torch.zeros(1)} for number in range(63)}
 
 
+def break_settings(state):
+    state["param_groups"][0]["schedule"] = [pathlib.PurePosixPath]
+
+
 @pytest.mark.parametrize(
     "break_it, says",
     [
@@ -113,6 +119,7 @@ def break_kind(state):
         (break_steps, r"has made \[3, 9\] steps"),
         (break_shape, "exp_avg of its optimizer does not fit the model: 1 misshapen"),
         (break_kind, "not PyTorch's AdamW"),
+        (break_settings, "its settings are more than numbers and text.*--skip_optimizer"),
     ],
 )
 def test_another_optimizer_is_refused(tmp_path, tensors, params, break_it, says):

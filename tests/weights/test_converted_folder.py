@@ -9,11 +9,13 @@ import sys
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from clippy_jax.errors import InputError
 from clippy_jax.weights.converted_folder import read_converted_folder, write_converted_folder
 from clippy_jax.weights.kinds import Kind, kind_of
 from clippy_jax.weights.load import from_clippy, from_towers
+from clippy_jax.weights.safetensors_file import write_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,36 @@ def test_parameters_must_be_those_of_the_configuration(tmp_path, folder):
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="in text/blocks/mlp_in/kernel, text/blocks/mlp_out/kernel; convert"):
         read_converted_folder(str(copy))
+
+
+@pytest.mark.parametrize(
+    "name, change, says",
+    [
+        ("params", lambda arrays: {**arrays, "image/norm": np.zeros(3)}, "own config.json in image/norm; convert"),
+        ("optimizer", lambda arrays: {key: arrays[key] for key in arrays if "mean/text" not in key}, "in mean/text/"),
+        ("optimizer", lambda arrays: {key: np.atleast_1d(arrays[key])[:1] for key in arrays}, "in mean/image/"),
+        ("params", lambda arrays: {key: arrays[key].astype(int) for key in arrays}, "other than floating-point numb"),
+    ],
+)
+def test_changed_arrays_are_refused(tmp_path, folder, name, change, says):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+    write_safetensors(
+        str(copy / f"{name}.safetensors"), change(safetensors.numpy.load_file(copy / f"{name}.safetensors")), {}
+    )
+    with pytest.raises(InputError, match=says):
+        read_converted_folder(str(copy))
+
+
+def test_arrays_of_another_precision_come_as_float32(tmp_path, folder, checkpoint):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+    halves = {
+        key: value.astype(np.float16) for key, value in safetensors.numpy.load_file(copy / "params.safetensors").items()
+    }
+    write_safetensors(str(copy / "params.safetensors"), halves, {})
+    read = read_converted_folder(str(copy), with_moments=False)
+    assert {leaf.dtype for leaf in jax.tree.leaves(read.params)} == {np.dtype(np.float32)}
+    halves = jax.tree.map(lambda leaf: leaf.astype(np.float16), checkpoint.params)
+    jax.tree.map(np.testing.assert_array_equal, read.params, halves)
 
 
 def test_a_folder_loads_where_only_jax_and_flax_are(folder):
