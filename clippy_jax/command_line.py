@@ -63,6 +63,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}see {self.prog} --help")
         return args
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As `ArgumentParser` does. An empty value means something to flags with a default alone; as a path, that of a
+        shell's variable that is not set would be the current folder."""
+        if action.option_strings and action.default is None and "" in arg_strings:
+            self.error(f"{action.option_strings[0]} is empty; give it a value, or leave it out")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> None:
         """Raises `InputError` instead of printing the usage and exiting."""
         raise InputError(message if message.endswith("--help") else f"{message}; see {self.prog} --help")

@@ -86,9 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not args.groups:
             words = prompted_words.read(args.labels, args.background, args.templates)
         paths = list_images(args.image)
-        if os.path.realpath(output) in {os.path.realpath(given) for given in (*args.image, *paths)}:
-            raise InputError(f"--output={output} is among the images, which would be lost; give it another name")
         stems = file_stems(paths) if to_folder else []
+        written = [output, *(path for stem in stems for path in segment_files.file_paths(output, stem))]
+        given = {os.path.realpath(path): path for path in (*args.image, *paths)}
+        if lost := [given[place] for place in map(os.path.realpath, written) if place in given]:
+            raise InputError(f"--output={output}: {lost[0]} is among the images, which would be lost; choose another")
         images = [] if to_folder else open_few(paths)
     # Imported here so that a wrong command is answered at once.
     from clippy_jax.analysis.embedder import Embedder

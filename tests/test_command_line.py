@@ -60,6 +60,14 @@ def test_values_are_paths_of_this_machine_whatever_their_type(monkeypatch):
     assert args.data == pathlib.Path("/home/me/data") and args.image == ["/a.jpg", "/home/me/b=~.jpg"]
 
 
+@pytest.mark.parametrize("arguments", [["--data="], ["--data", ""]])
+def test_an_empty_path_is_not_the_current_folder(arguments):
+    parser = Parser("program", "What it does.")
+    parser.add_argument("--data", type=pathlib.Path)
+    with pytest.raises(InputError, match="^--data is empty"):
+        parser.parse_args(arguments)
+
+
 def test_versions_and_devices_are_said_on_a_terminal(capsys, terminal):
     announce()
     line = capsys.readouterr().err

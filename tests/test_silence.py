@@ -105,6 +105,12 @@ def photos(folder: pathlib.Path, *flags: str) -> list[str]:
     return ["segment", "--labels=cat,dog", *flags]
 
 
+def mask_among_photos(folder: pathlib.Path) -> list[str]:
+    command = photos(folder, "--image=photos/a.jpg", "--image=a_mask.png", "--output=./")
+    make_photo(2).save(folder / "a_mask.png")
+    return command
+
+
 def towers(folder: pathlib.Path, change: Callable[[dict[str, Any]], Any]) -> list[str]:
     tensors = public_files.dino()
     torch.save(change(tensors), folder / "dino.pth")
@@ -142,6 +148,7 @@ COMMANDS = {
         "is among the images, which would be lost",
     ),
     "files go among the photos": (lambda f: photos(f, "--image=photos", "--output=photos"), 1, "is among the images"),
+    "a photo has the name of a mask": (mask_among_photos, 1, "a_mask.png is among the images, which would be lost"),
     "a folder of every kind of photo": (
         lambda f: photos(f, "--image=photos", "--output=files/"),
         0,

@@ -11,6 +11,8 @@ from clippy_jax.analysis.palette import Colour
 from clippy_jax.analysis.segments import Segments
 from clippy_jax.whole_files import complete_or_nothing, write_text
 
+_KINDS = ("overlay.png", "mask.png", "segments.json")
+
 
 def index_mask(segments: Segments, colours: Mapping[int, Colour]) -> PIL.Image.Image:
     """A palette image of the labels: a pixel's value is the index of its word, shown in the word's colour."""
@@ -44,13 +46,18 @@ def summary(
     }
 
 
+def file_paths(folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
+    """Where the three files of an image lie in a folder: overlay, mask, figures."""
+    return [folder / f"{stem}_{kind}" for kind in _KINDS]
+
+
 def write(folder: pathlib.Path, stem: str, overlay: PIL.Image.Image, mask: PIL.Image.Image, figures: dict) -> list[str]:
     """Writes the three files into a folder, replacing what is there; returns their paths, in that order.
 
     Raises:
       InputError: a file cannot be written.
     """
-    paths = [folder / f"{stem}_{kind}" for kind in ("overlay.png", "mask.png", "segments.json")]
+    paths = file_paths(folder, stem)
     write_png(paths[0], overlay)
     write_png(paths[1], mask)
     text = json.dumps(figures, indent=2, ensure_ascii=False)
