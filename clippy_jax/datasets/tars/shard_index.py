@@ -8,6 +8,7 @@ follow from its number. An index is built once, by reading the tar's headers, an
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 import zipfile
@@ -33,6 +34,7 @@ RECORD_EXTENSION = "json"  # what img2dataset notes of an image, which has the c
 _KINDS = (np.int64, np.int32) * 2  # of the arrays
 _LARGEST = 2**31 - 1  # bytes of an image or a caption
 _FORMAT = 3  # of the cached file; another number makes the cached ones stale
+_LONGEST_NAME = 200  # bytes; file systems take 255, endings included
 _THREADS = 16  # reading headers waits for the disk more than it computes
 
 
@@ -192,6 +194,8 @@ def _index_file(shard: File, index_folder: str) -> pathlib.Path:
     if not index_folder:
         return shard.with_name(f"{shard.name}.index.npz")
     flat = "-".join(shard.absolute().parts[1:])  # shards of several folders have the same names
+    if len(os.fsencode(flat)) > _LONGEST_NAME:
+        flat = f"{shard.name}-{hashlib.sha256(os.fsencode(flat)).hexdigest()[:16]}"
     return pathlib.Path(os.path.expanduser(index_folder), f"{flat}.index.npz")
 
 

@@ -236,7 +236,7 @@ def test_indexes_are_cached_beside_the_shard_and_rebuilt_when_it_changes(tmp_pat
 
 def test_index_folder_keeps_shards_of_the_same_name_apart(tmp_path, write_shard):
     shards = []
-    for samples, name in enumerate(("a", "b"), start=1):
+    for samples, name in enumerate(("a", "b" * 200), start=1):  # the longer path is no name of a file
         (tmp_path / name).mkdir()
         shards.append(write_shard(tmp_path / name / "0.tar", 0, samples))
     for _ in range(2):
