@@ -15,7 +15,10 @@ from clippy_jax.errors import InputError, reading
 
 _PREFIX = re.compile(r"hf[-_]hub:|hf://|https://(?:www\.)?huggingface\.co/")
 _PART = r"[A-Za-z0-9][\w.-]*"
-_NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[\w./-]+?))?(?:/(?P<file>{_PART}(?:/{_PART})*))?")
+_REVISION = r"refs/\w+/\w[\w.-]*|[\w./-]+?"  # of a pull request, like refs/pr/1, or any other
+_NAME = re.compile(
+    rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_REVISION}))?(?:/(?P<file>{_PART}(?:/{_PART})*))?"
+)
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".json", ".model")  # endings of files, not of repositories
 
 Choose = Callable[[Sequence[str]], Sequence[str]]

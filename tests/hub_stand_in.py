@@ -66,24 +66,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
-        path = urllib.parse.unquote(self.path.partition("?")[0])
-        self.server.asked.append(f"{self.command} {path}")
+        path = self.path.partition("?")[0]
+        self.server.asked.append(f"{self.command} {urllib.parse.unquote(path)}")
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(?:revision|tree)/([^/]+))?", path):
-            if files := self._files(match[1], match[2]):
+            if files := self._files(match[1], urllib.parse.unquote(match[2] or "main")):
                 entries = [{"path": name, "rfilename": name, "size": len(content)} for name, content in files.items()]
                 for entry in entries:
                     entry |= {"type": "file", "oid": _digest(files[entry["path"]])}
                 about = {"id": match[1], "modelId": match[1], "sha": COMMIT, "siblings": entries}
                 self._answer(200, json.dumps(entries if "/tree/" in path else about).encode())
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            files = self._files(match[1], match[2])
+            files, name = self._files(match[1], urllib.parse.unquote(match[2])), urllib.parse.unquote(match[3])
             if files and match[1] in self.server.gated:
                 self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
-            elif files and match[3] not in files:
+            elif files and name not in files:
                 self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
             elif files:
-                digest = _digest(files[match[3]])
-                self._answer(200, files[match[3]], {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT})
+                digest = _digest(files[name])
+                self._answer(200, files[name], {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT})
         else:
             self._answer(404, b"")
 
@@ -108,10 +108,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(200, b"{}")
 
-    def _files(self, name: str, revision: str | None) -> dict[str, bytes] | None:
+    def _files(self, name: str, revision: str) -> dict[str, bytes] | None:
         if name not in self.server.repositories:
             self._answer(401, b"", {"X-Error-Code": "RepoNotFound"})
-        elif revision not in (None, "main", "v1", COMMIT):
+        elif revision not in ("main", "v1", "refs/pr/1", COMMIT):
             self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
         else:
             return self.server.repositories[name]

@@ -85,6 +85,8 @@ def test_a_sentence_t5_by_its_name(hub, text_folder):
         "timm/vit_tiny_patch16_224.dino",
         "hf-hub:timm/vit_tiny_patch16_224.dino",
         "hf_hub:timm/vit_tiny_patch16_224.dino@v1",
+        "hf-hub:timm/vit_tiny_patch16_224.dino@refs/pr/1",
+        "hf-hub:timm/vit_tiny_patch16_224.dino@refs/pr/1/model.safetensors",
         "https://huggingface.co/timm/vit_tiny_patch16_224.dino",
         "hf-hub:timm/vit_tiny_patch16_224.dino/model.safetensors",
     ],

@@ -230,7 +230,7 @@ class WeightsAndBiases(_ScalarWriter):
         with reading(f"config.wandb.project is {config.wandb.project!r} but W&B", wrong="refuses"):
             self._run = wandb.init(
                 project=config.wandb.project,
-                name=config.wandb.name or folder.name,
+                name=config.wandb.name or folder.resolve().name,  # that of --workdir=., too
                 id=id_file.read_text() if id_file.exists() else None,
                 resume="allow",
                 dir=os.fspath(folder),
