@@ -40,7 +40,7 @@ FAILING_EVALUATION = f"""
 import jax
 from jax.experimental import multihost_utils
 from clippy_jax.evaluators.periodic import PeriodicEvaluation
-def run(self, step, params):
+def run(self, step, params, made=()):
     if jax.process_index() == 1:
         raise RuntimeError("no luck")
     multihost_utils.sync_global_devices("an evaluation")
