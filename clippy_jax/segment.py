@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             words = prompted_words.read(args.labels, args.background, args.templates)
         paths = list_images(args.image)
         stems = file_stems(paths) if to_folder else []
-        written = [output, *(path for stem in stems for path in segment_files.file_paths(output, stem))]
+        heat_maps = _file_names(words.names) if args.heatmaps else []
+        written = [output, *(path for stem in stems for path in segment_files.file_paths(output, stem, heat_maps))]
         given = {os.path.realpath(path): path for path in (*args.image, *paths)}
         if lost := [given[place] for place in map(os.path.realpath, written) if place in given]:
             raise InputError(f"--output={output}: {lost[0]} is among the images, which would be lost; choose another")
@@ -156,7 +157,7 @@ def write_files(segmenter: "Segmenter", paths: dict[str, pathlib.Path], folder: 
         segment_files.write(folder, stem, painting.with_legend(overlay, legend), mask, {"image": str(path)} | figures)
         for index, name in enumerate(heat_map_names):
             heat = painting.heat_map_with_legend(image, found.similarities[..., index], segmenter.words.names[index])
-            segment_files.write_png(folder / f"{stem}_heatmap_{name}.png", heat)
+            segment_files.write_png(segment_files.heat_map_path(folder, stem, name), heat)
     for message in unreadable:
         print(f"left out: {message}", file=sys.stderr)
     if len(unreadable) == len(paths):

@@ -105,9 +105,9 @@ def photos(folder: pathlib.Path, *flags: str) -> list[str]:
     return ["segment", "--labels=cat,dog", *flags]
 
 
-def mask_among_photos(folder: pathlib.Path) -> list[str]:
-    command = photos(folder, "--image=photos/a.jpg", "--image=a_mask.png", "--output=./")
-    make_photo(2).save(folder / "a_mask.png")
+def photo_named(name: str, folder: pathlib.Path) -> list[str]:
+    command = photos(folder, "--image=photos/a.jpg", f"--image={name}", "--heatmaps", "--output=./")
+    make_photo(2).save(folder / name)
     return command
 
 
@@ -148,7 +148,16 @@ COMMANDS = {
         "is among the images, which would be lost",
     ),
     "files go among the photos": (lambda f: photos(f, "--image=photos", "--output=photos"), 1, "is among the images"),
-    "a photo has the name of a mask": (mask_among_photos, 1, "a_mask.png is among the images, which would be lost"),
+    "a photo has the name of a mask": (
+        lambda f: photo_named("a_mask.png", f),
+        1,
+        "a_mask.png is among the images, which would be lost",
+    ),
+    "a photo has the name of a heat map": (
+        lambda f: photo_named("a_heatmap_cat.png", f),
+        1,
+        "a_heatmap_cat.png is among the images, which would be lost",
+    ),
     "a folder of every kind of photo": (
         lambda f: photos(f, "--image=photos", "--output=files/"),
         0,

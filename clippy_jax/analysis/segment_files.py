@@ -46,9 +46,14 @@ def summary(
     }
 
 
-def file_paths(folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
-    """Where the three files of an image lie in a folder: overlay, mask, figures."""
-    return [folder / f"{stem}_{kind}" for kind in _KINDS]
+def file_paths(folder: pathlib.Path, stem: str, heat_maps: Sequence[str] = ()) -> list[pathlib.Path]:
+    """Where the files of an image lie in a folder: overlay, mask, figures, and heat maps by their words."""
+    return [*(folder / f"{stem}_{kind}" for kind in _KINDS), *(heat_map_path(folder, stem, word) for word in heat_maps)]
+
+
+def heat_map_path(folder: pathlib.Path, stem: str, word: str) -> pathlib.Path:
+    """Where the heat map of a word lies, for an image."""
+    return folder / f"{stem}_heatmap_{word}.png"
 
 
 def write(folder: pathlib.Path, stem: str, overlay: PIL.Image.Image, mask: PIL.Image.Image, figures: dict) -> list[str]:
